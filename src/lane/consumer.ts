@@ -1,0 +1,121 @@
+import { assert } from '../base/assert.ts';
+import { Doorbell } from './doorbell.ts';
+import {
+  FLUSH_POSITION_WORD,
+  FRAME_HEADER_BYTES,
+  LENGTH_AT,
+  OWNER_WORD,
+  SEQ_AT,
+  TAIL_SEQ_WORD,
+  TAIL_WORD,
+} from './layout.ts';
+import type { Region } from './region.ts';
+import { Settlement, SettlementWords } from './settlement.ts';
+
+/** A worker's end of one lane, for the time of one turn. */
+export class LaneConsumer {
+  readonly region: Region;
+  readonly lane: number;
+  readonly term: number;
+  readonly bell: Doorbell;
+  readonly #words: Int32Array;
+  readonly #view: DataView;
+  readonly #controlWordAt: number;
+  readonly #framesAt: number;
+  readonly #mask: number;
+  readonly #settlement: SettlementWords;
+  readonly #state: Settlement = new Settlement();
+
+  private constructor(region: Region, lane: number, term: number) {
+    this.region = region;
+    this.lane = lane;
+    this.term = term;
+    this.bell = new Doorbell(region, lane);
+    this.#words = region.words;
+    this.#view = region.view;
+    this.#controlWordAt = region.controlAt(lane) / 4;
+    this.#framesAt = region.framesAt(lane);
+    this.#mask = region.laneBytes - 1;
+    this.#settlement = new SettlementWords(region, lane);
+  }
+
+  /**
+   * Takes the lane for the turn of `term` and notes `owner` (worker slot + 1) for the supervisor.
+   * Undefined: the lane was given to a later turn meanwhile.
+   */
+  static claim(
+    region: Region,
+    { lane, term, owner }: { lane: number; term: number; owner: number },
+  ): LaneConsumer | undefined {
+    const consumer = new LaneConsumer(region, lane, term);
+    if (!consumer.holds()) return undefined;
+    Atomics.store(consumer.#words, consumer.#controlWordAt + OWNER_WORD, owner);
+    return consumer;
+  }
+
+  /** Reads the lane's settlement. False: the lane was taken from this turn; touch nothing any more. */
+  holds(): boolean {
+    return this.#settlement.read(this.#state).term === this.term;
+  }
+
+  /** Position of the oldest unsettled frame, as of the last {@link holds} or {@link commit}. */
+  get head(): number {
+    return this.#state.head;
+  }
+
+  get headSeq(): number {
+    return this.#state.headSeq;
+  }
+
+  /** Position after the last published frame, now. */
+  loadTail(): number {
+    return Atomics.load(this.#words, this.#controlWordAt + TAIL_WORD);
+  }
+
+  /** Number of the record after the last published one, now. */
+  loadTailSeq(): number {
+    return Atomics.load(this.#words, this.#controlWordAt + TAIL_SEQ_WORD);
+  }
+
+  /** Position up to which a flush was asked for. */
+  loadFlushPosition(): number {
+    return Atomics.load(this.#words, this.#controlWordAt + FLUSH_POSITION_WORD);
+  }
+
+  /**
+   * Region offset of the frame at `position`, stepping over a skip frame; -1 at `tail`.
+   * The position after the frame is `position + skipped + length`: see {@link frameAt} for the offset only.
+   */
+  frameAt(position: number, tail: number): number {
+    if (position === tail) return -1;
+    const at = this.#framesAt + (position & this.#mask);
+    return this.#view.getInt32(at + LENGTH_AT, true) < 0 ? this.#framesAt : at;
+  }
+
+  /** Position after the frame that {@link frameAt} found for `position`. */
+  positionAfter(position: number): number {
+    const length = this.#view.getInt32(this.#framesAt + (position & this.#mask) + LENGTH_AT, true);
+    if (length >= 0) return (position + length) | 0;
+    return (position - length + this.#view.getInt32(this.#framesAt + LENGTH_AT, true)) | 0;
+  }
+
+  /** Checks what the producer promised of the frame at region offset `at` (L3, L4). */
+  assertFrame(at: number, seq: number): void {
+    const length = this.#view.getInt32(at + LENGTH_AT, true);
+    assert(length >= FRAME_HEADER_BYTES && (length & 7) === 0, `frame length ${length}`);
+    const found = this.#view.getInt32(at + SEQ_AT, true);
+    assert(found === seq, `frame ${found} where ${seq} was due`);
+  }
+
+  /**
+   * Changes the settlement as `change` says and commits it. False: the lane was taken from this turn,
+   * and nothing was changed.
+   */
+  commit(change: (state: Settlement) => void): boolean {
+    for (;;) {
+      if (!this.holds()) return false;
+      change(this.#state);
+      if (this.#settlement.commit(this.#state, 'worker')) return true;
+    }
+  }
+}

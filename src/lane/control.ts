@@ -1,0 +1,117 @@
+import { alignUp, BLOCK_BYTES } from './layout.ts';
+import { FLOATS_PER_WORKER } from './ledger.ts';
+
+/**
+ * The control memory of one engine: what the workers report and what they are told.
+ *
+ * ```
+ * byte 0     engine words (written by the engine's thread, but for the file lock and the gate)
+ *      512   worker slot 0: words (THREAD, HEARTBEAT, STATE; written by its worker), then float64 counters (ledger.ts)
+ *      …     worker slot 1 …
+ * ```
+ * A worker claims a free slot by compare-exchange on THREAD and adds to the counters it finds there,
+ * so totals survive a dead worker.
+ */
+
+/** 0 run, 1 drain (deliver all, no linger), 2 stop (give up what is in hand, settle nothing more). */
+export const MODE_WORD = 0;
+export const MODE_RUN = 0;
+export const MODE_DRAIN = 1;
+export const MODE_STOP = 2;
+/** Four words of the file sink's lock (sink/file-lock.ts). */
+export const FILE_LOCK_WORD = 32;
+/** Bumped whenever a worker settled something while the engine's thread waits. */
+export const SETTLED_WORD = 64;
+
+const ENGINE_BYTES = 512;
+
+/** Words of a worker slot. */
+export const THREAD = 0;
+export const HEARTBEAT = 1;
+
+const SLOT_WORDS_BYTES: number = BLOCK_BYTES;
+
+/** Most worker threads one engine can have had at a time, the dying ones included. */
+export const WORKER_SLOTS = 64;
+
+/** Heartbeats are at most this far apart in a healthy worker, but for one batch's work, in ms. */
+export const HEARTBEAT_MS = 100;
+
+const WORKER_BYTES: number = alignUp(SLOT_WORDS_BYTES + FLOATS_PER_WORKER * 8, BLOCK_BYTES);
+
+/** Typed views of the control memory. */
+export class Control {
+  readonly memory: SharedArrayBuffer;
+  readonly words: Int32Array;
+  readonly floats: Float64Array;
+
+  private constructor(memory: SharedArrayBuffer) {
+    this.memory = memory;
+    this.words = new Int32Array(memory);
+    this.floats = new Float64Array(memory);
+  }
+
+  static create(): Control {
+    return new Control(new SharedArrayBuffer(ENGINE_BYTES + WORKER_SLOTS * WORKER_BYTES));
+  }
+
+  static attach(memory: SharedArrayBuffer): Control {
+    return new Control(memory);
+  }
+
+  get mode(): number {
+    return Atomics.load(this.words, MODE_WORD);
+  }
+
+  set mode(mode: number) {
+    Atomics.store(this.words, MODE_WORD, mode);
+  }
+
+  /** Word index of a worker slot. */
+  slotWordAt(slot: number): number {
+    return (ENGINE_BYTES + slot * WORKER_BYTES) / 4;
+  }
+
+  /** Float64 index of a worker slot's first counter. */
+  slotFloatAt(slot: number): number {
+    return (ENGINE_BYTES + slot * WORKER_BYTES + SLOT_WORDS_BYTES) / 8;
+  }
+
+  /** Claims a free worker slot for a thread. -1: all are taken. */
+  claimSlot(threadId: number): number {
+    for (let slot = 0; slot < WORKER_SLOTS; slot += 1) {
+      const at = this.slotWordAt(slot) + THREAD;
+      if (Atomics.compareExchange(this.words, at, 0, threadId) === 0) {
+        Atomics.store(this.words, this.slotWordAt(slot) + HEARTBEAT, 1);
+        return slot;
+      }
+    }
+    return -1;
+  }
+
+  /** Frees the slot of a thread that has ended; its counters stay. */
+  freeSlot(slot: number): void {
+    Atomics.store(this.words, this.slotWordAt(slot) + THREAD, 0);
+  }
+
+  /** Thread id that holds a slot; 0: free. */
+  threadOf(slot: number): number {
+    return Atomics.load(this.words, this.slotWordAt(slot) + THREAD);
+  }
+
+  /** Slot of a thread; -1: it has none. */
+  slotOf(threadId: number): number {
+    for (let slot = 0; slot < WORKER_SLOTS; slot += 1) {
+      if (this.threadOf(slot) === threadId) return slot;
+    }
+    return -1;
+  }
+
+  heartbeatOf(slot: number): number {
+    return Atomics.load(this.words, this.slotWordAt(slot) + HEARTBEAT);
+  }
+
+  beat(slot: number): void {
+    Atomics.add(this.words, this.slotWordAt(slot) + HEARTBEAT, 1);
+  }
+}

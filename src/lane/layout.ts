@@ -1,0 +1,173 @@
+/**
+ * Where everything in shared memory is. Offsets live here and nowhere else.
+ *
+ * Two kinds of shared memory exist. One **control** block per engine: what workers report and what
+ * they are told. One **region** per producing thread: its definitions and its lanes.
+ *
+ * ```
+ * region   byte 0          128          lanesAt                 definitionsAt   supersAt    framesAt
+ *               | header    | producer   | lane control × lanes  | shapes log    | supers    | frames × lanes
+ *               | constants | counters   | (LANE_CONTROL_BYTES)  | (append only) | (slots)   | (laneBytes each)
+ *
+ * lane control  block of 128 bytes     written by      words
+ *               0  tail                producer        TAIL TAIL_SEQ FLUSH_POSITION FLUSH_ROUND, counters
+ *               1  bell                both, by CAS    BELL
+ *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE
+ *               3  commit              both, by CAS    COMMIT
+ *               4… settlement slots    see settlement.ts
+ *               …  mailbox             worker          MAIL_LENGTH, then MAIL_BYTES of UTF-8
+ *
+ * frame         i32 length (this frame, header and padding included, a multiple of 8;
+ *                   negative: a skip frame, nothing but -length bytes to step over)
+ *               u8 kind, u8 flags, u16 mark (written by the worker: how the record was settled)
+ *               u32 seq        number of the record in its lane, modulo 2^32
+ *               u32 stampMs    when it was accepted, ms since the region's base, modulo 2^32
+ *               u32 shape      shape number, or INLINE
+ *               u32 epoch      number of the super properties in force; 0: none
+ *               f64 timeMs     the record's time
+ *               16 bytes uuid  only with FLAG_UUID
+ *               msgpack values, one after the other; then zero bytes up to a multiple of 8
+ * ```
+ *
+ * Tail and head are byte positions that only grow, modulo 2^32; place in the lane = position & (laneBytes - 1).
+ *   L1  0 <= tail - head <= laneBytes
+ *   L2  only the producer stores tail; head moves only by a commit (settlement.ts)
+ *   L3  every byte in [head, tail) belongs to a complete frame
+ *   L4  seq of successive frames (skip frames aside) differ by one; TAIL_SEQ is the seq of the next frame
+ *   L5  bytes are written before the tail is stored, and read after it was loaded
+ */
+
+export const BLOCK_BYTES = 128;
+export const WORD_BYTES = 4;
+export const BLOCK_WORDS: number = BLOCK_BYTES / WORD_BYTES;
+export const BLOCK_FLOATS: number = BLOCK_BYTES / 8;
+
+// --- region header (int32 words, written once by whoever makes the region)
+export const REGION_MAGIC = 0x6d696c6c;
+export const REGION_VERSION = 1;
+export const MAGIC_WORD = 0;
+export const VERSION_WORD = 1;
+export const LANES_WORD = 2;
+export const LANE_BYTES_WORD = 3;
+export const DEFINITIONS_BYTES_WORD = 4;
+export const REGION_ID_WORD = 5;
+/** Float64 index: wall time in ms that `stampMs` counts from. */
+export const BASE_MS_FLOAT = 4;
+
+// --- region producer block (byte 128): DEFINITIONS_TAIL is an int32, the rest float64 counters
+export const DEFINITIONS_TAIL_WORD: number = BLOCK_WORDS;
+export const PRODUCER_FLOATS_AT: number = 2 * BLOCK_FLOATS;
+export const PRODUCER_FLOATS_BYTES = 1024;
+const LANES_AT: number = 2 * BLOCK_BYTES + PRODUCER_FLOATS_BYTES;
+
+// --- lane control (int32 words relative to the lane's control)
+export const TAIL_WORD = 0;
+export const TAIL_SEQ_WORD = 1;
+/** Everything before this position is wanted without linger. */
+export const FLUSH_POSITION_WORD = 2;
+/** Number of the latest round asked for in manual mode. */
+export const FLUSH_ROUND_WORD = 3;
+/** Float64 indices relative to the lane's control, inside block 0. */
+export const ACCEPTED_FLOAT = 4;
+export const OVERFLOW_NEWEST_FLOAT = 5;
+export const ACCEPTED_BYTES_FLOAT = 6;
+
+export const BELL_WORD: number = BLOCK_WORDS;
+
+export const WAKE_POSITION_WORD: number = 2 * BLOCK_WORDS;
+export const WAKE_SEQ_WORD: number = WAKE_POSITION_WORD + 1;
+export const OWNER_WORD: number = WAKE_POSITION_WORD + 2;
+export const ROUND_DONE_WORD: number = WAKE_POSITION_WORD + 3;
+export const ROUND_CODE_WORD: number = WAKE_POSITION_WORD + 4;
+/** ms (region stamp) when the present batch goes on after a pause; 0: no pause. */
+export const BACKOFF_WORD: number = WAKE_POSITION_WORD + 5;
+
+export const COMMIT_WORD: number = 3 * BLOCK_WORDS;
+
+export const SLOTS = 16;
+export const SLOT_BYTES = 256;
+export const SLOT_WORDS: number = SLOT_BYTES / WORD_BYTES;
+export const SLOT_FLOATS: number = SLOT_BYTES / 8;
+const SLOTS_AT: number = 4 * BLOCK_BYTES;
+export const SLOTS_AT_WORD: number = SLOTS_AT / WORD_BYTES;
+export const SLOTS_AT_FLOAT: number = SLOTS_AT / 8;
+
+const MAIL_AT: number = SLOTS_AT + SLOTS * SLOT_BYTES;
+export const MAIL_LENGTH_WORD: number = MAIL_AT / WORD_BYTES;
+export const MAIL_BYTES_AT: number = MAIL_AT + BLOCK_BYTES;
+export const MAIL_BYTES: number = 16 * 1024 - MAIL_BYTES_AT;
+export const LANE_CONTROL_BYTES: number = 16 * 1024;
+
+// --- frames
+export const LENGTH_AT = 0;
+export const KIND_AT = 4;
+export const FLAGS_AT = 5;
+export const MARK_AT = 6;
+export const SEQ_AT = 8;
+export const STAMP_AT = 12;
+export const SHAPE_AT = 16;
+export const EPOCH_AT = 20;
+export const TIME_AT = 24;
+export const UUID_AT = 32;
+export const FRAME_HEADER_BYTES = 32;
+export const UUID_BYTES = 16;
+export const FRAME_ALIGN = 8;
+
+/** The frame carries 16 bytes of uuid. */
+export const FLAG_UUID = 1;
+/** The caller wants to hear how the record was settled. */
+export const FLAG_NOTIFY = 2;
+/** A map of lifted top-level fields follows the values. */
+export const FLAG_EXTRAS = 4;
+/** A map of dynamic (and inline super) properties follows. */
+export const FLAG_DYNAMIC = 8;
+
+/** Shape number of a frame that brings its own event name and key list. */
+export const INLINE = 0xffff_ffff;
+
+// --- definitions
+export const DEFINITIONS_BYTES: number = 1024 * 1024;
+export const SUPER_SLOTS = 32;
+export const SUPER_SLOT_BYTES: number = 8 * 1024;
+/** Within a slot: u32 epoch, u32 length, then msgpack. */
+export const SUPER_HEADER_BYTES = 8;
+
+export const LANE_BYTES_MIN: number = 16 * 1024;
+export const LANE_BYTES_MAX: number = 1024 * 1024 * 1024;
+
+export interface RegionShape {
+  readonly lanes: number;
+  /** Bytes of one lane's frames: a power of two. */
+  readonly laneBytes: number;
+}
+
+export interface RegionPlaces {
+  readonly lanesAt: number;
+  readonly definitionsAt: number;
+  readonly supersAt: number;
+  readonly framesAt: number;
+  readonly totalBytes: number;
+}
+
+/** Byte offsets of a region's parts. */
+export function regionPlaces({ lanes, laneBytes }: RegionShape): RegionPlaces {
+  const definitionsAt = alignUp(LANES_AT + lanes * LANE_CONTROL_BYTES, 4096);
+  const supersAt = definitionsAt + DEFINITIONS_BYTES;
+  const framesAt = alignUp(supersAt + SUPER_SLOTS * SUPER_SLOT_BYTES, 4096);
+  return {
+    lanesAt: LANES_AT,
+    definitionsAt,
+    supersAt,
+    framesAt,
+    totalBytes: framesAt + lanes * laneBytes,
+  };
+}
+
+/** Longest frame a lane takes, header included, in bytes: a quarter of the lane. */
+export function frameBytesMax(laneBytes: number): number {
+  return laneBytes / 4;
+}
+
+export function alignUp(bytes: number, to: number): number {
+  return Math.ceil(bytes / to) * to;
+}

@@ -1,0 +1,169 @@
+import {
+  COMMIT_WORD,
+  SLOT_FLOATS,
+  SLOT_WORDS,
+  SLOTS,
+  SLOTS_AT_FLOAT,
+  SLOTS_AT_WORD,
+} from './layout.ts';
+import type { Region } from './region.ts';
+
+/**
+ * How the head of a lane moves, together with every count that must agree with it.
+ *
+ * Head, pin and the counters of settled records change in one atomic step: the writer fills a slot that
+ * nobody reads and then swings COMMIT to it by compare-exchange.
+ *
+ * ```
+ * COMMIT = version << 4 | slot        slots 0,1: the producing thread's; 2,3: the supervisor's;
+ *                                     4 + 2t, 5 + 2t: the worker's whose term ≡ t (mod 6)
+ * slot     i32 HEAD  HEAD_SEQ  PIN  PIN_SEQ  TERM, then float64 counters
+ * ```
+ *
+ *   S1  a writer fills only its own slots, and never the one COMMIT names
+ *   S2  a commit succeeds only on the state it was computed from (compare-exchange on the version)
+ *   S3  TERM grows by one whenever a lane is taken from a worker; a worker commits only under its own term,
+ *       so one that was presumed dead and wakes up again cannot settle anything
+ *   S4  head <= pin <= tail: records in [head, pin) are in a worker's hands
+ *   S5  released = delivered + rejected + oldest + expired + shutdown + spooled, of one slot, always
+ *
+ * A thread that dies between filling and swinging has changed nothing.
+ */
+
+/** Int32 words of a slot. */
+export const HEAD = 0;
+export const HEAD_SEQ = 1;
+export const PIN = 2;
+export const PIN_SEQ = 3;
+export const TERM = 4;
+
+/** Float64 counters of a slot, by index from the slot's start. All count records, but for the two byte counters. */
+export const RELEASED = 4;
+export const DELIVERED = 5;
+export const REJECTED = 6;
+export const OVERFLOW_OLDEST = 7;
+export const EXPIRED = 8;
+export const SHUTDOWN = 9;
+export const SPOOLED = 10;
+export const RAW_BYTES = 11;
+export const SENT_BYTES = 12;
+export const DEAD_LETTERED = 13;
+export const COUNTERS_END = 14;
+
+const SLOT_BITS = 4;
+const SLOT_MASK: number = SLOTS - 1;
+const WORKER_GROUPS = 6;
+
+/** Who commits: each writes to a pair of slots of its own. */
+export type Committer = 'producer' | 'supervisor' | 'worker';
+
+/** A copy of a lane's settlement, as of one commit. */
+export class Settlement {
+  commit = 0;
+  head = 0;
+  headSeq = 0;
+  pin = 0;
+  pinSeq = 0;
+  term = 0;
+  /** Counters by the indices above; entries below RELEASED are unused. */
+  readonly counters: Float64Array = new Float64Array(COUNTERS_END);
+
+  count(counter: number): number {
+    return this.counters[counter] ?? 0;
+  }
+
+  add(counter: number, amount: number): void {
+    this.counters[counter] = (this.counters[counter] ?? 0) + amount;
+  }
+}
+
+/** Reads and commits the settlement of one lane for one thread. */
+export class SettlementWords {
+  readonly #words: Int32Array;
+  readonly #floats: Float64Array;
+  readonly #commitAt: number;
+  readonly #slotsWordAt: number;
+  readonly #slotsFloatAt: number;
+
+  constructor(region: Region, lane: number) {
+    const controlAt = region.controlAt(lane);
+    this.#words = region.words;
+    this.#floats = region.floats;
+    this.#commitAt = controlAt / 4 + COMMIT_WORD;
+    this.#slotsWordAt = controlAt / 4 + SLOTS_AT_WORD;
+    this.#slotsFloatAt = controlAt / 8 + SLOTS_AT_FLOAT;
+  }
+
+  /** Word index of COMMIT, for waiting until it changes. */
+  get commitAt(): number {
+    return this.#commitAt;
+  }
+
+  /** Copies the present settlement into `into`: always one commit's, never a mix. */
+  read(into: Settlement): Settlement {
+    for (;;) {
+      const commit = Atomics.load(this.#words, this.#commitAt);
+      const slot = commit & SLOT_MASK;
+      const wordAt = this.#slotsWordAt + slot * SLOT_WORDS;
+      into.commit = commit;
+      into.head = this.#words[wordAt + HEAD] ?? 0;
+      into.headSeq = this.#words[wordAt + HEAD_SEQ] ?? 0;
+      into.pin = this.#words[wordAt + PIN] ?? 0;
+      into.pinSeq = this.#words[wordAt + PIN_SEQ] ?? 0;
+      into.term = this.#words[wordAt + TERM] ?? 0;
+      const floatAt = this.#slotsFloatAt + slot * SLOT_FLOATS;
+      for (let index = RELEASED; index < COUNTERS_END; index += 1) {
+        into.counters[index] = this.#floats[floatAt + index] ?? 0;
+      }
+      // A read-modify-write, because a plain load would not keep the reads above it on every processor.
+      if (Atomics.add(this.#words, this.#commitAt, 0) === commit) return into;
+    }
+  }
+
+  /** Only the head's position: what a producer asks for when it believes the lane is full. */
+  readHead(): number {
+    for (;;) {
+      const commit = Atomics.load(this.#words, this.#commitAt);
+      const head = Atomics.load(
+        this.#words,
+        this.#slotsWordAt + (commit & SLOT_MASK) * SLOT_WORDS + HEAD,
+      );
+      if (Atomics.load(this.#words, this.#commitAt) === commit) return head;
+    }
+  }
+
+  /**
+   * Commits `next`, which was read earlier and changed since. False: somebody was faster, nothing happened;
+   * read again (a worker looks at the term, too).
+   */
+  commit(next: Settlement, committer: Committer): boolean {
+    const first = 2 * groupOf(committer, next.term);
+    return this.#commit(next, (next.commit & SLOT_MASK) === first ? first + 1 : first);
+  }
+
+  #commit(next: Settlement, slot: number): boolean {
+    const wordAt = this.#slotsWordAt + slot * SLOT_WORDS;
+    this.#words[wordAt + HEAD] = next.head;
+    this.#words[wordAt + HEAD_SEQ] = next.headSeq;
+    this.#words[wordAt + PIN] = next.pin;
+    this.#words[wordAt + PIN_SEQ] = next.pinSeq;
+    this.#words[wordAt + TERM] = next.term;
+    const floatAt = this.#slotsFloatAt + slot * SLOT_FLOATS;
+    for (let index = RELEASED; index < COUNTERS_END; index += 1) {
+      this.#floats[floatAt + index] = next.counters[index] ?? 0;
+    }
+    const commit = (((next.commit >>> SLOT_BITS) + 1) << SLOT_BITS) | slot;
+    if (Atomics.compareExchange(this.#words, this.#commitAt, next.commit, commit) !== next.commit) {
+      return false;
+    }
+    next.commit = commit;
+    Atomics.notify(this.#words, this.#commitAt);
+    return true;
+  }
+}
+
+function groupOf(committer: Committer, term: number): number {
+  if (committer === 'producer') return 0;
+  if (committer === 'supervisor') return 1;
+  return 2 + ((term >>> 0) % WORKER_GROUPS);
+}
