@@ -1,0 +1,406 @@
+import { randomFillSync } from 'node:crypto';
+import { types } from 'node:util';
+import { MillraceError, show } from '../base/errors.ts';
+import {
+  EPOCH_AT,
+  FLAG_DYNAMIC,
+  FLAG_EXTRAS,
+  FLAG_NOTIFY,
+  FLAG_UUID,
+  FLAGS_AT,
+  FRAME_ALIGN,
+  FRAME_HEADER_BYTES,
+  INLINE,
+  KIND_AT,
+  MARK_AT,
+  SHAPE_AT,
+  STAMP_AT,
+  TIME_AT,
+  UUID_AT,
+  UUID_BYTES,
+} from '../lane/layout.ts';
+import { isEventName, NAME_CHARACTERS_MAX } from '../record/names.ts';
+import { type Shape, ShapeTable } from '../record/shapes.ts';
+import {
+  isTrackKind,
+  LIFT_APP_ID,
+  LIFT_CODES,
+  LIFT_EVENT_ID,
+  LIFT_FIRST_CHECK_ID,
+  LIFT_IP,
+  LIFT_NAMES,
+  LIFT_TIME,
+  LIFT_UUID,
+  type Properties,
+  type RecordFields,
+  USER_ADD,
+  USER_APPEND,
+  USER_UNIQ_APPEND,
+} from '../record/types.ts';
+import type { DefinitionLog } from './definitions.ts';
+import { TIME_MAX_MS, TIME_MIN_MS, ValueWriter, type WriteTarget } from './value-writer.ts';
+
+/** Properties added to every `track*` record, encoded once. */
+export interface SuperProperties {
+  /** Epoch whose slot holds the map; 0: none, or `inline` holds it. */
+  readonly epoch: number;
+  /** The properties themselves, for frames that must bring them along. */
+  readonly inline: Properties | undefined;
+  /** Lifted fields among them (`#ip`, `#app_id` …), by LIFT_ number; undefined: none. */
+  readonly lifted: readonly (string | undefined)[] | undefined;
+}
+
+/** Super properties of a client that has none. */
+export const NO_SUPER: SuperProperties = { epoch: 0, inline: undefined, lifted: undefined };
+
+/** What one frame is made of, besides the caller's fields. */
+export interface FrameContext {
+  readonly kind: number;
+  readonly supers: SuperProperties;
+  /** What the dynamic super function gave for this record. */
+  readonly dynamic: Properties | undefined;
+  /** Wall time of the call, ms. */
+  readonly nowMs: number;
+  /** `nowMs` as the region stamps it. */
+  readonly stampMs: number;
+}
+
+export interface EncoderOptions {
+  readonly checks: 'strict' | 'none';
+  readonly uuid: boolean;
+  readonly definitions: DefinitionLog;
+  /** Hears of dynamic super properties that could not be carried; the record goes without them. */
+  readonly onDynamicError: (error: unknown) => void;
+}
+
+/** The frame does not fit before the limit; what was written is void. */
+export const OVERFLOW = -1;
+
+const UUID_POOL_BYTES: number = UUID_BYTES * 1024;
+const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const EMPTY: Properties = Object.freeze({});
+
+/**
+ * Writes records as frames. One a client thread; not to be entered twice at a time (a getter that tracks):
+ * who may be re-entered keeps a second one.
+ */
+export class FrameEncoder {
+  readonly #strict: boolean;
+  readonly #uuid: boolean;
+  readonly #definitions: DefinitionLog;
+  readonly #onDynamicError: (error: unknown) => void;
+  readonly #shapes: ShapeTable;
+  readonly #dynamicShapes: ShapeTable;
+  readonly #writer: ValueWriter;
+  readonly #uuidPool = new Uint8Array(UUID_POOL_BYTES);
+  #uuidAt = UUID_POOL_BYTES;
+  readonly #lifted: (string | undefined)[] = new Array(LIFT_CODES).fill(undefined);
+  #hasLifted = false;
+  #hasTime = false;
+  #timeMs = 0;
+
+  constructor(options: EncoderOptions) {
+    this.#strict = options.checks === 'strict';
+    this.#uuid = options.uuid;
+    this.#definitions = options.definitions;
+    this.#onDynamicError = options.onDynamicError;
+    this.#shapes = new ShapeTable(options.checks);
+    this.#dynamicShapes = new ShapeTable(options.checks);
+    this.#writer = new ValueWriter(options.checks, new ShapeTable(options.checks));
+  }
+
+  /** Values sent though the receiver may cut them. */
+  get warnings(): number {
+    return this.#writer.warnings;
+  }
+
+  /**
+   * Writes the frame of one record at `at`, complete but for its length and seq.
+   *
+   * @returns the frame's length in bytes, a multiple of 8, or OVERFLOW when it would pass `limit`
+   * @throws MillraceError under strict checking; what was written is void
+   */
+  encode(
+    target: WriteTarget,
+    { at, limit }: { readonly at: number; readonly limit: number },
+    fields: RecordFields,
+    context: FrameContext,
+  ): number {
+    const writer = this.#writer;
+    const isTrack = isTrackKind(context.kind);
+    writer.start(target, at, limit);
+    this.#takeArguments(fields, context.nowMs);
+    writer.skip(this.#uuid ? FRAME_HEADER_BYTES + UUID_BYTES : FRAME_HEADER_BYTES);
+    this.#id(fields.distinctId, 'distinctId');
+    this.#id(fields.accountId, 'accountId');
+    const root = isTrack
+      ? this.#shapes.root(this.#eventOf(fields), this.#strict ? checkEvent : allowEvent)
+      : this.#shapes.root('', allowEvent);
+    const properties = fields.properties ?? EMPTY;
+    const shape = this.#properties(root, properties, context.kind);
+    const id = shape.id === 0 ? this.#publish(shape) : shape.id;
+    let flags = this.#uuid ? FLAG_UUID : 0;
+    if (isTrack && this.#addDynamic(properties, context)) flags |= FLAG_DYNAMIC;
+    if (this.#addExtras()) flags |= FLAG_EXTRAS;
+    if (fields.onSettled !== undefined) flags |= FLAG_NOTIFY;
+    const length = (writer.at - at + FRAME_ALIGN - 1) & -FRAME_ALIGN;
+    if (writer.isOverflowed || at + length > limit) return OVERFLOW;
+    target.bytes.fill(0, writer.at, at + length);
+    if (this.#uuid) this.#writeUuid(target.bytes, at + UUID_AT);
+    target.bytes[at + KIND_AT] = context.kind;
+    target.bytes[at + FLAGS_AT] = flags;
+    target.view.setUint16(at + MARK_AT, 0, true);
+    target.view.setUint32(at + STAMP_AT, context.stampMs, true);
+    target.view.setUint32(at + SHAPE_AT, id, true);
+    target.view.setUint32(at + EPOCH_AT, isTrack ? context.supers.epoch : 0, true);
+    target.view.setFloat64(at + TIME_AT, this.#timeMs, true);
+    return length;
+  }
+
+  /** Notes what came as arguments, which wins over the same field inside properties. */
+  #takeArguments(fields: RecordFields, nowMs: number): void {
+    if (this.#hasLifted) {
+      this.#lifted.fill(undefined);
+      this.#hasLifted = false;
+    }
+    this.#timeMs = nowMs;
+    this.#hasTime = false;
+    if (fields.time !== undefined) this.#liftTime(fields.time, 'time');
+    if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid);
+    if (fields.ip !== undefined) this.#lift(LIFT_IP, fields.ip);
+    if (fields.appId !== undefined) this.#lift(LIFT_APP_ID, fields.appId);
+    if (fields.eventId !== undefined) this.#lift(LIFT_EVENT_ID, fields.eventId);
+    if (fields.firstCheckId !== undefined) this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId);
+  }
+
+  #eventOf(fields: RecordFields): string {
+    const event: unknown = fields.event;
+    if (typeof event === 'string') return event;
+    if (this.#strict) throw badEvent(event);
+    return '';
+  }
+
+  #id(id: unknown, name: string): void {
+    if (typeof id === 'string' && id !== '') this.#writer.string(id);
+    else if (!this.#strict || id === undefined || id === null || id === '') this.#writer.nil();
+    else
+      throw new MillraceError('MILLRACE_MISSING_ID', `${name} is ${show(id)}; it must be a text`);
+  }
+
+  /** Writes the values and returns their key list. */
+  #properties(root: Shape, properties: Properties, kind: number): Shape {
+    let shape = root;
+    for (const key in properties) {
+      const value: unknown = properties[key];
+      const next =
+        key === shape.lastKey ? shape.lastShape : this.#step(shape, key, { properties, value });
+      if (next === undefined || value === undefined || value === null) continue;
+      if (next.lift !== 0) this.#lift(next.lift, value);
+      else if (this.#value(value, key, kind)) shape = next;
+    }
+    return shape;
+  }
+
+  #value(value: unknown, key: string, kind: number): boolean {
+    if (kind >= USER_ADD && this.#strict) checkUserValue(kind, key, value);
+    if (typeof value !== 'string') return this.#writer.value(value, key);
+    this.#writer.string(value);
+    return true;
+  }
+
+  /** The slow way of a step: where names are checked, and inherited keys are told from own ones. */
+  #step(
+    shape: Shape,
+    key: string,
+    { properties, value }: { properties: Properties; value: unknown },
+  ): Shape | undefined {
+    if (value === undefined || value === null) {
+      this.#shapes.checkName(key);
+      return undefined;
+    }
+    return Object.hasOwn(properties, key) ? this.#shapes.step(shape, key) : undefined;
+  }
+
+  /** Gives a shape its number; one that gets none travels in the frame, keys and all. */
+  #publish(shape: Shape): number {
+    const id = this.#definitions.publish(shape);
+    if (id !== INLINE) return id;
+    const keys = shape.keys();
+    this.#writer.string(shape.event);
+    this.#writer.number(keys.length, '');
+    for (const key of keys) this.#writer.string(key);
+    return INLINE;
+  }
+
+  /** A map of the dynamic properties, and of the super properties that no slot holds. False: there are none. */
+  #addDynamic(own: Properties, { dynamic, supers }: FrameContext): boolean {
+    if (supers.lifted !== undefined) {
+      for (let code = 0; code < LIFT_CODES; code += 1) this.#lift(code, supers.lifted[code]);
+    }
+    if (dynamic === undefined && supers.inline === undefined) return false;
+    const writer = this.#writer;
+    const headerAt = writer.skip(3);
+    let count = 0;
+    if (dynamic !== undefined) {
+      const at = writer.at;
+      try {
+        count = this.#addMap(dynamic, [own]);
+      } catch (error) {
+        this.#onDynamicError(error);
+        writer.at = at;
+      }
+    }
+    if (supers.inline !== undefined) {
+      count += this.#addMap(supers.inline, count === 0 ? [own] : [own, dynamic ?? EMPTY]);
+    }
+    if (count === 0) writer.at = headerAt;
+    else writer.mapHeader(headerAt, count);
+    return count > 0;
+  }
+
+  /** Writes the entries of `from` that none of `before` has, and returns how many they are. */
+  #addMap(from: Properties, before: readonly Properties[]): number {
+    const writer = this.#writer;
+    let shape = this.#dynamicShapes.root('', allowEvent);
+    let count = 0;
+    for (const key of Object.keys(from)) {
+      const value: unknown = from[key];
+      if (value === undefined || value === null) continue;
+      const next = this.#dynamicShapes.step(shape, key);
+      if (next.lift !== 0) {
+        this.#lift(next.lift, value);
+        continue;
+      }
+      shape = next;
+      if (before.some((properties) => hasValue(properties, key))) continue;
+      const at = writer.at;
+      writer.string(key);
+      if (writer.value(value, key)) count += 1;
+      else writer.at = at;
+    }
+    return count;
+  }
+
+  /** Keeps one lifted field; the first to come stays. */
+  #lift(code: number, value: unknown): void {
+    if (value === null || value === undefined) return;
+    if (code === LIFT_TIME) {
+      if (!this.#hasTime) this.#liftTime(value, '#time');
+      return;
+    }
+    if (this.#lifted[code] !== undefined) return;
+    const text = this.#liftedText(code, value);
+    if (text === undefined) return;
+    this.#lifted[code] = text;
+    this.#hasLifted = true;
+  }
+
+  #liftTime(time: unknown, field: string): void {
+    const ms = time instanceof Date || types.isDate(time) ? Date.prototype.getTime.call(time) : NaN;
+    if (ms >= TIME_MIN_MS && ms <= TIME_MAX_MS) {
+      this.#timeMs = ms;
+      this.#hasTime = true;
+    } else if (this.#strict) {
+      throw new MillraceError(
+        'MILLRACE_INVALID_TIME',
+        `${field} is ${show(time)}; it must be a valid Date of the years 1 to 9999`,
+      );
+    }
+  }
+
+  #liftedText(code: number, value: unknown): string | undefined {
+    const isText = typeof value === 'string' && value !== '';
+    if (!this.#strict) return isText ? value : undefined;
+    const name = LIFT_NAMES[code] ?? '';
+    if (!isText) {
+      throw new MillraceError(
+        'MILLRACE_INVALID_VALUE',
+        `${name} is ${show(value)}; it must be a text that is not empty`,
+      );
+    }
+    if (code !== LIFT_UUID) return value;
+    if (UUID_PATTERN.test(value)) return value.toLowerCase();
+    throw new MillraceError(
+      'MILLRACE_INVALID_VALUE',
+      `#uuid is ${show(value)}; it must be a UUID such as 3f2b8c1e-9a47-4d6e-8b15-7c0d9e2f1a34`,
+    );
+  }
+
+  /** Writes the lifted fields as a map from their number. False: there are none. */
+  #addExtras(): boolean {
+    if (!this.#hasLifted) return false;
+    const writer = this.#writer;
+    const headerAt = writer.skip(3);
+    let count = 0;
+    for (let code = LIFT_UUID; code < LIFT_CODES; code += 1) {
+      const text = this.#lifted[code];
+      if (text === undefined || (code === LIFT_UUID && this.#fitsHeader(text))) continue;
+      writer.number(code, '');
+      writer.string(text);
+      count += 1;
+    }
+    if (count === 0) writer.at = headerAt;
+    else writer.mapHeader(headerAt, count);
+    return count > 0;
+  }
+
+  #fitsHeader(uuid: string): boolean {
+    return this.#uuid && UUID_PATTERN.test(uuid);
+  }
+
+  #writeUuid(bytes: Uint8Array, at: number): void {
+    const given = this.#hasLifted ? this.#lifted[LIFT_UUID] : undefined;
+    if (given === undefined) this.#freshUuid(bytes, at);
+    else if (UUID_PATTERN.test(given)) bytes.set(Buffer.from(given.replaceAll('-', ''), 'hex'), at);
+    // Otherwise the text is among the extras, and these bytes say so.
+    else bytes.fill(0, at, at + UUID_BYTES);
+  }
+
+  #freshUuid(bytes: Uint8Array, at: number): void {
+    if (this.#uuidAt === UUID_POOL_BYTES) {
+      randomFillSync(this.#uuidPool);
+      this.#uuidAt = 0;
+    }
+    const pool = this.#uuidPool;
+    const from = this.#uuidAt;
+    for (let index = 0; index < UUID_BYTES; index += 1) bytes[at + index] = pool[from + index] ?? 0;
+    // RFC 4122: version 4, variant 10.
+    bytes[at + 6] = 0x40 | ((pool[from + 6] ?? 0) & 0x0f);
+    bytes[at + 8] = 0x80 | ((pool[from + 8] ?? 0) & 0x3f);
+    this.#uuidAt += UUID_BYTES;
+  }
+}
+
+function hasValue(properties: Properties, key: string): boolean {
+  return Object.hasOwn(properties, key) && (properties[key] ?? undefined) !== undefined;
+}
+
+function checkEvent(event: string): void {
+  if (!isEventName(event)) throw badEvent(event);
+}
+
+function allowEvent(): void {
+  // Without checks every text may name an event; user records have no event name.
+}
+
+function badEvent(event: unknown): MillraceError {
+  return new MillraceError(
+    'MILLRACE_INVALID_NAME',
+    `event is ${show(event)}; it must start with a letter, then letters, digits and _, at most ${NAME_CHARACTERS_MAX} characters`,
+  );
+}
+
+function checkUserValue(kind: number, name: string, value: unknown): void {
+  if (kind === USER_ADD && typeof value !== 'number' && typeof value !== 'bigint') {
+    throw new MillraceError(
+      'MILLRACE_INVALID_VALUE',
+      `properties: ${show(name).slice(1, -1)} is ${show(value)}; user_add takes finite numbers`,
+    );
+  }
+  if ((kind === USER_APPEND || kind === USER_UNIQ_APPEND) && !Array.isArray(value)) {
+    throw new MillraceError(
+      'MILLRACE_INVALID_VALUE',
+      `properties: ${show(name).slice(1, -1)} is ${show(value)}; it must be a list to append`,
+    );
+  }
+}

@@ -1,0 +1,375 @@
+import { types } from 'node:util';
+import { MillraceError, show } from '../base/errors.ts';
+import type { Shape, ShapeTable } from '../record/shapes.ts';
+
+/** Deepest nesting of objects in a property value under strict checking. */
+export const DEPTH_MAX = 3;
+/** Longest list under strict checking, in elements. */
+export const LIST_MAX = 500;
+/** Earliest and latest instant that has a four-digit year in every zone, in ms since 1970. */
+export const TIME_MIN_MS: number = startOfYearOne();
+export const TIME_MAX_MS: number = Date.UTC(9999, 11, 30);
+
+const UNCHECKED_DEPTH_MAX = 32;
+/** Past every limit: once there, each further write finds no room either, so one look at the end is enough. */
+const OVERFLOWED: number = 2 ** 52;
+const COUNT_MAX = 0xffff;
+const SHORT_STRING = 48;
+const BYTES_PER_UNIT_MAX = 3;
+const NUMBER_BYTES_MAX = 9;
+const DATE_BYTES = 15;
+const BIGINT_MAX = 9007199254740991n;
+
+/** Strings longer than this many UTF-8 bytes are sent, and counted as a warning. */
+export const STRING_WARN_BYTES = 2048;
+/** Numbers beyond ± this lose digits in the store: sent, and counted as a warning. */
+export const NUMBER_WARN = 9e15;
+
+function startOfYearOne(): number {
+  // Date.UTC takes years 0 to 99 for 1900 to 1999, so the year is set apart. A day of margin for the zones.
+  return new Date(Date.UTC(2000, 0, 2)).setUTCFullYear(1);
+}
+
+/**
+ * Writes values as msgpack, one after the other: what msgpackr would read back. A value that finds no room
+ * before the limit makes the writer overflow, and it stays so until the next target.
+ */
+export class ValueWriter {
+  readonly #strict: boolean;
+  readonly #nested: ShapeTable;
+  #bytes: Uint8Array;
+  #view: DataView;
+  #buffer: Buffer;
+  #limit = 0;
+  /** Place of the next byte. May be set back to undo what was written since. */
+  at = 0;
+  /** Values that were sent though the receiver may cut them (long texts, huge numbers). */
+  warnings = 0;
+
+  constructor(checks: 'strict' | 'none', nested: ShapeTable) {
+    this.#strict = checks === 'strict';
+    this.#nested = nested;
+    const { bytes, view, buffer } = writeTarget(new ArrayBuffer(0));
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#buffer = buffer;
+  }
+
+  /** Writes into `[at, limit)` of `target` from now on. */
+  start({ bytes, view, buffer }: WriteTarget, at: number, limit: number): void {
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#buffer = buffer;
+    this.#limit = limit;
+    this.at = at;
+  }
+
+  get isOverflowed(): boolean {
+    return this.at > this.#limit;
+  }
+
+  nil(): void {
+    if (this.#hasRoom(1)) this.#bytes[this.at++] = 0xc0;
+  }
+
+  /** Leaves `count` bytes free, for a header that is filled in later, and returns where they start. */
+  skip(count: number): number {
+    const at = this.at;
+    if (this.#hasRoom(count)) this.at += count;
+    return at;
+  }
+
+  /** Fills in the header of a map of `count` entries at `at`, where 3 bytes were skipped. */
+  mapHeader(at: number, count: number): void {
+    this.#header16(at, 0xde, count);
+  }
+
+  string(text: string): void {
+    const length = text.length;
+    if (length > SHORT_STRING) {
+      this.#longString(text);
+      return;
+    }
+    const at = this.at;
+    const bytes = this.#bytes;
+    const textAt = length < 32 ? at + 1 : at + 2;
+    if (textAt + length > this.#limit) {
+      this.at = OVERFLOWED;
+      return;
+    }
+    for (let index = 0; index < length; index += 1) {
+      const code = text.charCodeAt(index);
+      if (code > 0x7f) {
+        this.#longString(text);
+        return;
+      }
+      bytes[textAt + index] = code;
+    }
+    if (length < 32) {
+      bytes[at] = 0xa0 | length;
+    } else {
+      bytes[at] = 0xd9;
+      bytes[at + 1] = length;
+    }
+    this.at = textAt + length;
+  }
+
+  #longString(text: string): void {
+    const at = this.at;
+    const most = text.length * BYTES_PER_UNIT_MAX;
+    const headerBytes = most <= 0xff ? 2 : most <= 0xffff ? 3 : 5;
+    const textAt = at + headerBytes;
+    // Three bytes a unit is only a bound; the true length is looked at before giving up.
+    if (textAt + most > this.#limit && !this.#fits(text, textAt)) {
+      this.at = OVERFLOWED;
+      return;
+    }
+    const written = this.#buffer.write(text, textAt, this.#limit - textAt, 'utf8');
+    if (written > STRING_WARN_BYTES) this.warnings += 1;
+    if (headerBytes === 2) {
+      this.#bytes[at] = 0xd9;
+      this.#bytes[at + 1] = written;
+    } else if (headerBytes === 3) {
+      this.#header16(at, 0xda, written);
+    } else {
+      this.#bytes[at] = 0xdb;
+      this.#view.setUint32(at + 1, written);
+    }
+    this.at = textAt + written;
+  }
+
+  #fits(text: string, textAt: number): boolean {
+    return textAt + text.length <= this.#limit && textAt + Buffer.byteLength(text) <= this.#limit;
+  }
+
+  /** False: the number can't be carried, and nothing was written. */
+  number(value: number, name: string): boolean {
+    if (!this.#hasRoom(NUMBER_BYTES_MAX)) return true;
+    const at = this.at;
+    const bytes = this.#bytes;
+    const integer = value | 0;
+    // -0 passes as 0, as JSON prints it.
+    if (integer === value) {
+      if (integer >= 0 && integer < 0x80) {
+        bytes[at] = integer;
+        this.at = at + 1;
+      } else {
+        bytes[at] = 0xd2;
+        bytes[at + 1] = integer >> 24;
+        bytes[at + 2] = integer >> 16;
+        bytes[at + 3] = integer >> 8;
+        bytes[at + 4] = integer;
+        this.at = at + 5;
+      }
+      return true;
+    }
+    if (!Number.isFinite(value)) return this.#refuse(name, value, 'must be a finite number');
+    if (value > NUMBER_WARN || value < -NUMBER_WARN) this.warnings += 1;
+    bytes[at] = 0xcb;
+    this.#view.setFloat64(at + 1, value);
+    this.at = at + 9;
+    return true;
+  }
+
+  /**
+   * A property's value, whatever it is.
+   *
+   * @param name of the property, for the message of a refusal
+   * @returns false when it can't be carried (only without checks): its key is to be left out
+   * @throws MillraceError MILLRACE_INVALID_VALUE or MILLRACE_INVALID_NAME under strict checking
+   */
+  value(value: unknown, name: string): boolean {
+    const at = this.at;
+    if (this.#any(value, { name, depth: 0 })) return true;
+    this.at = at;
+    return false;
+  }
+
+  #any(value: unknown, place: Place): boolean {
+    switch (typeof value) {
+      case 'string':
+        this.string(value);
+        return true;
+      case 'number':
+        return this.number(value, place.name);
+      case 'boolean':
+        if (this.#hasRoom(1)) this.#bytes[this.at++] = value ? 0xc3 : 0xc2;
+        return true;
+      case 'bigint':
+        return this.#bigint(value, place.name);
+      case 'object':
+        return value !== null && this.#object(value, place);
+      default:
+        return this.#refuse(place.name, value, 'has no place in a record');
+    }
+  }
+
+  #bigint(value: bigint, name: string): boolean {
+    if (value < -BIGINT_MAX || value > BIGINT_MAX) {
+      return this.#refuse(name, value, `must be within ±${BIGINT_MAX}`);
+    }
+    return this.number(Number(value), name);
+  }
+
+  #object(value: object, place: Place): boolean {
+    if (Array.isArray(value)) return this.#list(value, place);
+    if (value instanceof Date || types.isDate(value)) return this.#date(value, place.name);
+    if (this.#strict && !isPlain(value)) {
+      return this.#refuse(place.name, value, 'must be a plain object, a list or a Date');
+    }
+    const depthMax = this.#strict ? DEPTH_MAX : UNCHECKED_DEPTH_MAX;
+    if (place.depth >= depthMax) {
+      return this.#refuse(place.name, value, `is nested deeper than ${depthMax} objects`);
+    }
+    return this.#map(value, place);
+  }
+
+  /** A Date as the timestamp extension of msgpack, in its 12-byte form. */
+  #date(value: Date, name: string): boolean {
+    const ms = Date.prototype.getTime.call(value);
+    if (!(ms >= TIME_MIN_MS && ms <= TIME_MAX_MS)) {
+      return this.#refuse(name, value, 'must be a valid Date of the years 1 to 9999');
+    }
+    const at = this.skip(DATE_BYTES);
+    if (this.isOverflowed) return true;
+    const seconds = Math.floor(ms / 1000);
+    this.#bytes[at] = 0xc7;
+    this.#bytes[at + 1] = 12;
+    this.#bytes[at + 2] = 0xff;
+    this.#view.setUint32(at + 3, (ms - seconds * 1000) * 1_000_000);
+    this.#view.setInt32(at + 7, Math.floor(seconds / 0x1_0000_0000));
+    this.#view.setUint32(at + 11, seconds >>> 0);
+    return true;
+  }
+
+  #map(value: object, place: Place): boolean {
+    const headerAt = this.skip(3);
+    let count = 0;
+    let shape = this.#nested.root('', allowName);
+    for (const key of Object.keys(value)) {
+      const inner: unknown = Reflect.get(value, key);
+      const next = this.#step(shape, key, { inner, place });
+      if (next === undefined || !this.#entry(key, inner, place)) continue;
+      shape = next;
+      count += 1;
+      if (count > COUNT_MAX) return this.#refuse(place.name, value, `has over ${COUNT_MAX} keys`);
+      if (this.isOverflowed) return true;
+    }
+    this.mapHeader(headerAt, count);
+    return true;
+  }
+
+  #step(
+    shape: Shape,
+    key: string,
+    { inner, place }: { inner: unknown; place: Place },
+  ): Shape | undefined {
+    try {
+      if (inner === null || inner === undefined) {
+        this.#nested.checkName(key);
+        return undefined;
+      }
+      return key === shape.lastKey ? shape.lastShape : this.#nested.step(shape, key);
+    } catch (error) {
+      if (!(error instanceof MillraceError)) throw error;
+      throw new MillraceError(error.code, `${error.message} (inside ${place.name})`);
+    }
+  }
+
+  /** A key and its value; nothing of it stays when the value is left out. */
+  #entry(key: string, inner: unknown, place: Place): boolean {
+    const at = this.at;
+    this.string(key);
+    if (this.#any(inner, { name: `${place.name}.${key}`, depth: place.depth + 1 })) return true;
+    this.at = at;
+    return false;
+  }
+
+  #list(list: readonly unknown[], place: Place): boolean {
+    const length = list.length;
+    const most = this.#strict ? LIST_MAX : COUNT_MAX;
+    if (length > most) {
+      return this.#refuse(place.name, list, `has more than ${most} elements`);
+    }
+    const headerAt = this.skip(3);
+    let count = 0;
+    for (let index = 0; index < length && !this.isOverflowed; index += 1) {
+      const at = this.at;
+      if (this.#element(list[index], { place, index })) count += 1;
+      else this.at = at;
+    }
+    this.#header16(headerAt, 0xdc, count);
+    return true;
+  }
+
+  #element(element: unknown, { place, index }: { place: Place; index: number }): boolean {
+    // The name of an element is made only where it may be needed: lists are common, mistakes are not.
+    if (typeof element === 'string') {
+      this.string(element);
+      return true;
+    }
+    const name = `${place.name}[${index}]`;
+    if (element === null || element === undefined) {
+      return this.#refuse(name, element, 'is not a value: lists hold no null');
+    }
+    if (Array.isArray(element)) return this.#refuse(name, element, 'is a list inside a list');
+    return this.#any(element, { name, depth: place.depth });
+  }
+
+  #hasRoom(count: number): boolean {
+    if (this.at + count <= this.#limit) return true;
+    this.at = OVERFLOWED;
+    return false;
+  }
+
+  #header16(at: number, type: number, count: number): void {
+    if (this.isOverflowed) return;
+    this.#bytes[at] = type;
+    this.#view.setUint16(at + 1, count);
+  }
+
+  #refuse(name: string, value: unknown, rule: string): false {
+    if (!this.#strict) return false;
+    throw new MillraceError(
+      'MILLRACE_INVALID_VALUE',
+      `properties: ${name} is ${show(value)}, which ${rule}`,
+    );
+  }
+}
+
+/** Three views of the same memory: what one kind of write each is fastest with. */
+export interface WriteTarget {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly buffer: Buffer;
+}
+
+/** Views of `memory` to write into. */
+export function writeTarget(memory: ArrayBuffer | SharedArrayBuffer): WriteTarget {
+  return {
+    bytes: new Uint8Array(memory),
+    view: new DataView(memory),
+    // Buffer.from(memory) shares it; the declared type covers only one of the two kinds of memory.
+    buffer: Buffer.from(memory as ArrayBuffer),
+  };
+}
+
+interface Place {
+  readonly name: string;
+  readonly depth: number;
+}
+
+function allowName(): void {
+  // The root of nested objects has no name of its own to check.
+}
+
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype === Object.prototype || prototype === null) return true;
+  // An object of another realm (vm, test runners) has that realm's Object.prototype: one with no prototype above it.
+  return (
+    typeof prototype === 'object' &&
+    Object.getPrototypeOf(prototype) === null &&
+    Object.hasOwn(prototype, 'hasOwnProperty')
+  );
+}

@@ -1,0 +1,158 @@
+import { MillraceError, show } from '../base/errors.ts';
+import { isPropertyName, NAME_CHARACTERS_MAX } from './names.ts';
+import { LIFT_NAMES } from './types.ts';
+
+/** Key lists remembered per table; records of further shapes bring their key list along. */
+export const SHAPES_MAX = 8192;
+const NODES_MAX = 65_536;
+
+/**
+ * One key list, as a node of a tree: the path from the root spells the keys in order.
+ * Walking the tree while the values are read checks the names once per shape instead of once per record.
+ */
+export class Shape {
+  /** The last key; '' at a root. */
+  readonly key: string;
+  readonly parent: Shape | undefined;
+  /** Number of keys. */
+  readonly size: number;
+  /** Event name of the tree; '' for user records. */
+  readonly event: string;
+  /** Number the shape was published under; 0: not yet. */
+  id = 0;
+  /** A lifted field (LIFT_…) instead of a step in the tree; 0: none. */
+  readonly lift: number;
+  /** The step taken last from here: nearly always the next one too. Starts as what is no key of anybody. */
+  lastKey = '\u0000';
+  lastShape: Shape | undefined = undefined;
+  next: Map<string, Shape> | undefined = undefined;
+
+  constructor(parent: Shape | undefined, key: string, event: string, lift = 0) {
+    this.parent = parent;
+    this.key = key;
+    this.event = event;
+    this.lift = lift;
+    this.size = parent === undefined ? 0 : parent.size + 1;
+  }
+
+  /** The keys in order. */
+  keys(): string[] {
+    const keys: string[] = [];
+    for (let shape: Shape | undefined = this; shape?.parent !== undefined; shape = shape.parent) {
+      keys.unshift(shape.key);
+    }
+    return keys;
+  }
+}
+
+/** Names that may not stand inside properties under strict checking: they have a place of their own. */
+const RESERVED = new Set(['#account_id', '#distinct_id', '#type', '#event_name']);
+
+const LIFT_BY_NAME = new Map<string, number>(
+  LIFT_NAMES.flatMap((name, code) => (name === '' ? [] : [[name, code] as const])),
+);
+
+/** Number of a lifted field by name; 0: an ordinary property. */
+export function liftOf(name: string): number {
+  return LIFT_BY_NAME.get(name) ?? 0;
+}
+
+/** The trees of all key lists one client has used. Bounded; beyond, shapes are made for one record only. */
+export class ShapeTable {
+  readonly #checks: 'strict' | 'none';
+  readonly #roots = new Map<string, Shape>();
+  readonly #lifts = new Map<string, Shape>();
+  #lastEvent = '';
+  #lastRoot: Shape | undefined;
+  #nodes = 0;
+
+  constructor(checks: 'strict' | 'none') {
+    this.#checks = checks;
+    for (const [name, code] of LIFT_BY_NAME) {
+      this.#lifts.set(name, new Shape(undefined, name, '', code));
+    }
+  }
+
+  /** The empty key list of an event ('' for user records), whose name was checked by `check` when it is new. */
+  root(event: string, check: (event: string) => void): Shape {
+    if (event === this.#lastEvent && this.#lastRoot !== undefined) return this.#lastRoot;
+    let root = this.#roots.get(event);
+    if (root === undefined) {
+      check(event);
+      root = new Shape(undefined, '', event);
+      if (this.#claimNode()) this.#roots.set(event, root);
+    }
+    this.#lastEvent = event;
+    this.#lastRoot = root;
+    return root;
+  }
+
+  /**
+   * The key list that continues `shape` with `key`, or the sentinel of a lifted field.
+   *
+   * @throws MillraceError MILLRACE_INVALID_NAME under strict checking
+   */
+  step(shape: Shape, key: string): Shape {
+    const known = shape.next?.get(key);
+    const next = known ?? this.#lifts.get(key) ?? this.#grow(shape, key);
+    shape.lastKey = key;
+    shape.lastShape = next;
+    return next;
+  }
+
+  /**
+   * Checks a name whose value is left out.
+   *
+   * @throws MillraceError MILLRACE_INVALID_NAME under strict checking
+   */
+  checkName(name: string): void {
+    if (this.#checks === 'none' || isPropertyName(name)) return;
+    throw badName(name);
+  }
+
+  #grow(shape: Shape, key: string): Shape {
+    if (this.#checks === 'strict') {
+      this.checkName(key);
+      if (RESERVED.has(key)) throw reservedName(key);
+      checkCase(shape, key);
+    }
+    const next = new Shape(shape, key, shape.event);
+    if (this.#claimNode()) {
+      shape.next ??= new Map();
+      shape.next.set(key, next);
+    }
+    return next;
+  }
+
+  #claimNode(): boolean {
+    if (this.#nodes >= NODES_MAX) return false;
+    this.#nodes += 1;
+    return true;
+  }
+}
+
+function checkCase(shape: Shape, key: string): void {
+  const lower = key.toLowerCase();
+  for (let seen: Shape | undefined = shape; seen?.parent !== undefined; seen = seen.parent) {
+    if (seen.key.toLowerCase() === lower) {
+      throw new MillraceError(
+        'MILLRACE_INVALID_NAME',
+        `properties: the names ${show(seen.key)} and ${show(key)} differ only in case; the receiver takes them for one`,
+      );
+    }
+  }
+}
+
+function badName(name: string): MillraceError {
+  return new MillraceError(
+    'MILLRACE_INVALID_NAME',
+    `properties: name ${show(name)} must start with a letter (or #), then letters, digits and _, at most ${NAME_CHARACTERS_MAX} characters`,
+  );
+}
+
+function reservedName(name: string): MillraceError {
+  return new MillraceError(
+    'MILLRACE_INVALID_NAME',
+    `properties: ${show(name)} has a place of its own in the record; pass it as an argument of the call`,
+  );
+}
