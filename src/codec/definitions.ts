@@ -1,7 +1,6 @@
 import {
   DEFINITIONS_BYTES,
   DEFINITIONS_TAIL_WORD,
-  INLINE,
   SUPER_HEADER_BYTES,
   SUPER_SLOT_BYTES,
   SUPER_SLOTS,
@@ -32,12 +31,12 @@ export class DefinitionLog {
     this.#tail = Atomics.load(region.words, DEFINITIONS_TAIL_WORD);
   }
 
-  /** Publishes a shape and gives it its number. INLINE: the log is full, the frame must bring its keys. */
+  /** Publishes a shape and gives it its number. 0: the log is full, the frame must bring its keys. */
   publish(shape: Shape): number {
-    if (this.#count >= SHAPES_MAX) return INLINE;
+    if (this.#count >= SHAPES_MAX) return 0;
     const definition = pack([shape.event, shape.keys()]);
     const bytes = LENGTH_BYTES + Math.ceil(definition.length / 4) * 4;
-    if (this.#tail + bytes > DEFINITIONS_BYTES) return INLINE;
+    if (this.#tail + bytes > DEFINITIONS_BYTES) return 0;
     const at = this.#region.places.definitionsAt + this.#tail;
     this.#region.view.setUint32(at, definition.length, true);
     this.#region.bytes.set(definition, at + LENGTH_BYTES);

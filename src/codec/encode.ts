@@ -10,9 +10,9 @@ import {
   FLAGS_AT,
   FRAME_ALIGN,
   FRAME_HEADER_BYTES,
-  INLINE,
+  INLINE_FROM,
+  INLINE_KEYS_MAX,
   KIND_AT,
-  MARK_AT,
   SHAPE_AT,
   STAMP_AT,
   TIME_AT,
@@ -149,7 +149,8 @@ export class FrameEncoder {
     if (this.#uuid) this.#writeUuid(target.bytes, at + UUID_AT);
     target.bytes[at + KIND_AT] = context.kind;
     target.bytes[at + FLAGS_AT] = flags;
-    target.view.setUint16(at + MARK_AT, 0, true);
+    target.bytes[at + FLAGS_AT + 1] = 0;
+    target.bytes[at + FLAGS_AT + 2] = 0;
     target.view.setUint32(at + STAMP_AT, context.stampMs, true);
     target.view.setUint32(at + SHAPE_AT, id, true);
     target.view.setUint32(at + EPOCH_AT, isTrack ? context.supers.epoch : 0, true);
@@ -224,12 +225,16 @@ export class FrameEncoder {
   /** Gives a shape its number; one that gets none travels in the frame, keys and all. */
   #publish(shape: Shape): number {
     const id = this.#definitions.publish(shape);
-    if (id !== INLINE) return id;
-    const keys = shape.keys();
+    if (id !== 0) return id;
+    if (shape.size > INLINE_KEYS_MAX) {
+      throw new MillraceError(
+        'MILLRACE_RECORD_TOO_LARGE',
+        `properties has ${shape.size} names; a record takes at most ${INLINE_KEYS_MAX}`,
+      );
+    }
     this.#writer.string(shape.event);
-    this.#writer.number(keys.length, '');
-    for (const key of keys) this.#writer.string(key);
-    return INLINE;
+    for (const key of shape.keys()) this.#writer.string(key);
+    return INLINE_FROM + shape.size;
   }
 
   /** A map of the dynamic properties, and of the super properties that no slot holds. False: there are none. */

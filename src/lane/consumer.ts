@@ -1,11 +1,21 @@
 import { assert } from '../base/assert.ts';
 import { Doorbell } from './doorbell.ts';
 import {
+  CLAIMED_TERM_WORD,
+  FLAG_NOTIFY,
+  FLAGS_AT,
   FLUSH_POSITION_WORD,
+  FLUSH_ROUND_WORD,
   FRAME_HEADER_BYTES,
   LENGTH_AT,
+  MAIL_BYTES,
+  MAIL_BYTES_AT,
+  MAIL_LENGTH_WORD,
   OWNER_WORD,
+  ROUND_CODE_WORD,
+  ROUND_DONE_WORD,
   SEQ_AT,
+  STAMP_AT,
   TAIL_SEQ_WORD,
   TAIL_WORD,
 } from './layout.ts';
@@ -40,7 +50,7 @@ export class LaneConsumer {
   }
 
   /**
-   * Takes the lane for the turn of `term` and notes `owner` (worker slot + 1) for the supervisor.
+   * Takes the lane for the turn of `term` and notes `owner` (a thread id) for the supervisor.
    * Undefined: the lane was given to a later turn meanwhile.
    */
   static claim(
@@ -50,6 +60,7 @@ export class LaneConsumer {
     const consumer = new LaneConsumer(region, lane, term);
     if (!consumer.holds()) return undefined;
     Atomics.store(consumer.#words, consumer.#controlWordAt + OWNER_WORD, owner);
+    Atomics.store(consumer.#words, consumer.#controlWordAt + CLAIMED_TERM_WORD, term);
     return consumer;
   }
 
@@ -82,6 +93,37 @@ export class LaneConsumer {
     return Atomics.load(this.#words, this.#controlWordAt + FLUSH_POSITION_WORD);
   }
 
+  /** Number of the latest round asked for. */
+  loadRound(): number {
+    return Atomics.load(this.#words, this.#controlWordAt + FLUSH_ROUND_WORD);
+  }
+
+  /** Number of the latest round that was finished. */
+  loadRoundDone(): number {
+    return Atomics.load(this.#words, this.#controlWordAt + ROUND_DONE_WORD);
+  }
+
+  /** Reports the end of a round: `code` 0 is success, otherwise `message` says what went wrong. */
+  endRound(round: number, code: number, message: string): void {
+    const at = this.region.controlAt(this.lane);
+    const mail = Buffer.from(message, 'utf8').subarray(0, MAIL_BYTES);
+    this.region.bytes.set(mail, at + MAIL_BYTES_AT);
+    this.#words[this.#controlWordAt + MAIL_LENGTH_WORD] = mail.length;
+    this.#words[this.#controlWordAt + ROUND_CODE_WORD] = code;
+    Atomics.store(this.#words, this.#controlWordAt + ROUND_DONE_WORD, round);
+    Atomics.notify(this.#words, this.#controlWordAt + ROUND_DONE_WORD);
+  }
+
+  /** When the record of the frame at region offset `at` was accepted, in ms since the region's base. */
+  stampAt(at: number): number {
+    return this.#view.getUint32(at + STAMP_AT, true);
+  }
+
+  /** Whether somebody wants to hear how the record of the frame at region offset `at` was settled. */
+  wantsNotice(at: number): boolean {
+    return ((this.region.bytes[at + FLAGS_AT] ?? 0) & FLAG_NOTIFY) !== 0;
+  }
+
   /**
    * Region offset of the frame at `position`, stepping over a skip frame; -1 at `tail`.
    * The position after the frame is `position + skipped + length`: see {@link frameAt} for the offset only.
@@ -102,7 +144,10 @@ export class LaneConsumer {
   /** Checks what the producer promised of the frame at region offset `at` (L3, L4). */
   assertFrame(at: number, seq: number): void {
     const length = this.#view.getInt32(at + LENGTH_AT, true);
-    assert(length >= FRAME_HEADER_BYTES && (length & 7) === 0, `frame length ${length}`);
+    assert(
+      length >= FRAME_HEADER_BYTES && (length & 7) === 0 && length <= this.#mask,
+      `frame length ${length}`,
+    );
     const found = this.#view.getInt32(at + SEQ_AT, true);
     assert(found === seq, `frame ${found} where ${seq} was due`);
   }

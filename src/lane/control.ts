@@ -20,8 +20,22 @@ export const MODE_DRAIN = 1;
 export const MODE_STOP = 2;
 /** Four words of the file sink's lock (sink/file-lock.ts). */
 export const FILE_LOCK_WORD = 32;
-/** Bumped whenever a worker settled something while the engine's thread waits. */
-export const SETTLED_WORD = 64;
+/** The receiver's gate (worker/gate.ts), written by whichever worker just tried. */
+export const GATE_WORD = 64;
+/** Until when the receiver asked to be left alone, ms since the start of the control memory, modulo 2^32. */
+export const GATE_PAUSE_UNTIL: number = GATE_WORD;
+/** 0 closed, 1 half-open, 2 open. */
+export const GATE_STATE: number = GATE_WORD + 1;
+/** Failed attempts in a row, of all workers. */
+export const GATE_FAILURES: number = GATE_WORD + 2;
+/** What the receiver's trouble is, as a number; 0: none. */
+export const GATE_TROUBLE: number = GATE_WORD + 3;
+/** Seconds since 1970 of the latest success, modulo 2^32. */
+export const GATE_SUCCESS: number = GATE_WORD + 4;
+/** Until when the open gate stays shut, or a probe may take; counted as above. */
+export const GATE_SHUT_UNTIL: number = GATE_WORD + 5;
+/** Float64 index: monotonic ms that the gate's times count from. */
+const GATE_BASE_FLOAT: number = (GATE_WORD + 6) / 2;
 
 const ENGINE_BYTES = 512;
 
@@ -52,7 +66,9 @@ export class Control {
   }
 
   static create(): Control {
-    return new Control(new SharedArrayBuffer(ENGINE_BYTES + WORKER_SLOTS * WORKER_BYTES));
+    const control = new Control(new SharedArrayBuffer(ENGINE_BYTES + WORKER_SLOTS * WORKER_BYTES));
+    control.floats[GATE_BASE_FLOAT] = machineMs();
+    return control;
   }
 
   static attach(memory: SharedArrayBuffer): Control {
@@ -63,8 +79,15 @@ export class Control {
     return Atomics.load(this.words, MODE_WORD);
   }
 
+  /** Tells all workers, those that wait included. */
   set mode(mode: number) {
     Atomics.store(this.words, MODE_WORD, mode);
+    Atomics.notify(this.words, MODE_WORD);
+  }
+
+  /** Ms since the control memory was made, the same on every thread. */
+  nowMs(): number {
+    return (machineMs() - (this.floats[GATE_BASE_FLOAT] ?? 0)) | 0;
   }
 
   /** Word index of a worker slot. */
@@ -114,4 +137,9 @@ export class Control {
   beat(slot: number): void {
     Atomics.add(this.words, this.slotWordAt(slot) + HEARTBEAT, 1);
   }
+}
+
+/** The machine's monotonic clock: unlike `performance.now()`, one count for all threads. */
+function machineMs(): number {
+  return Math.floor(Number(process.hrtime.bigint() / 1_000_000n));
 }

@@ -1,6 +1,7 @@
 import {
   BELL_WORD,
   FLUSH_POSITION_WORD,
+  FLUSH_ROUND_WORD,
   TAIL_SEQ_WORD,
   TAIL_WORD,
   WAKE_POSITION_WORD,
@@ -72,7 +73,8 @@ export class Doorbell {
     return (
       ((tail - mark.wakePosition) | 0) >= 0 ||
       ((seq - mark.wakeSeq) | 0) >= 0 ||
-      ((flush - mark.head) | 0) > 0
+      ((flush - mark.head) | 0) > 0 ||
+      Atomics.load(this.#words, this.#at + FLUSH_ROUND_WORD) !== mark.round
     );
   }
 }
@@ -82,6 +84,8 @@ export interface SleepMark {
   readonly head: number;
   readonly wakePosition: number;
   readonly wakeSeq: number;
+  /** Latest round known; a later one concerns this worker. */
+  readonly round: number;
 }
 
 /**

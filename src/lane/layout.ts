@@ -12,17 +12,17 @@
  * lane control  block of 128 bytes     written by      words
  *               0  tail                producer        TAIL TAIL_SEQ FLUSH_POSITION FLUSH_ROUND, counters
  *               1  bell                both, by CAS    BELL
- *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE
+ *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE CLAIMED_TERM
  *               3  commit              both, by CAS    COMMIT
  *               4… settlement slots    see settlement.ts
  *               …  mailbox             worker          MAIL_LENGTH, then MAIL_BYTES of UTF-8
  *
  * frame         i32 length (this frame, header and padding included, a multiple of 8;
  *                   negative: a skip frame, nothing but -length bytes to step over)
- *               u8 kind, u8 flags, u16 mark (written by the worker: how the record was settled)
+ *               u8 kind, u8 flags, u16 zero
  *               u32 seq        number of the record in its lane, modulo 2^32
  *               u32 stampMs    when it was accepted, ms since the region's base, modulo 2^32
- *               u32 shape      shape number, or INLINE
+ *               u32 shape      shape number, or INLINE_FROM + number of keys
  *               u32 epoch      number of the super properties in force; 0: none
  *               f64 timeMs     the record's time
  *               16 bytes uuid  only with FLAG_UUID
@@ -58,6 +58,18 @@ export const BASE_MS_FLOAT = 4;
 export const DEFINITIONS_TAIL_WORD: number = BLOCK_WORDS;
 export const PRODUCER_FLOATS_AT: number = 2 * BLOCK_FLOATS;
 export const PRODUCER_FLOATS_BYTES = 1024;
+/** Float64 indices from PRODUCER_FLOATS_AT; written by the producing thread. */
+export const INVALID_FLOAT = 0;
+export const WARNINGS_FLOAT = 1;
+/** Time callers were held by a full ring, in ms. */
+export const BLOCKED_MS_FLOAT = 2;
+export const CALL_SUM_FLOAT = 4;
+/** Histogram of the cost of a tracking call: one float64 a bucket. */
+export const CALL_BUCKETS_FLOAT = 5;
+export const CALL_BOUNDS_SECONDS: readonly number[] = [
+  0.00000025, 0.0000005, 0.000001, 0.000002, 0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0005,
+  0.001, 0.01, 0.1,
+];
 const LANES_AT: number = 2 * BLOCK_BYTES + PRODUCER_FLOATS_BYTES;
 
 // --- lane control (int32 words relative to the lane's control)
@@ -79,8 +91,8 @@ export const WAKE_SEQ_WORD: number = WAKE_POSITION_WORD + 1;
 export const OWNER_WORD: number = WAKE_POSITION_WORD + 2;
 export const ROUND_DONE_WORD: number = WAKE_POSITION_WORD + 3;
 export const ROUND_CODE_WORD: number = WAKE_POSITION_WORD + 4;
-/** ms (region stamp) when the present batch goes on after a pause; 0: no pause. */
-export const BACKOFF_WORD: number = WAKE_POSITION_WORD + 5;
+/** Term under which OWNER claimed the lane. */
+export const CLAIMED_TERM_WORD: number = WAKE_POSITION_WORD + 5;
 
 export const COMMIT_WORD: number = 3 * BLOCK_WORDS;
 
@@ -102,7 +114,6 @@ export const LANE_CONTROL_BYTES: number = 16 * 1024;
 export const LENGTH_AT = 0;
 export const KIND_AT = 4;
 export const FLAGS_AT = 5;
-export const MARK_AT = 6;
 export const SEQ_AT = 8;
 export const STAMP_AT = 12;
 export const SHAPE_AT = 16;
@@ -122,8 +133,10 @@ export const FLAG_EXTRAS = 4;
 /** A map of dynamic (and inline super) properties follows. */
 export const FLAG_DYNAMIC = 8;
 
-/** Shape number of a frame that brings its own event name and key list. */
-export const INLINE = 0xffff_ffff;
+/** From this shape number on, a frame brings its own event name and key list; the number less this is the count of keys. */
+export const INLINE_FROM = 0xffff_0000;
+/** Most keys of a frame that brings its own. */
+export const INLINE_KEYS_MAX = 0xffff;
 
 // --- definitions
 export const DEFINITIONS_BYTES: number = 1024 * 1024;

@@ -34,6 +34,7 @@ export const WORKER_COUNTERS = [
   'requests_5xx',
   'requests_none',
   'splits',
+  'recoveries',
   'busy_ms',
   'turns',
   'deliver_ms',

@@ -25,7 +25,9 @@ import type { Region } from './region.ts';
  *   S3  TERM grows by one whenever a lane is taken from a worker; a worker commits only under its own term,
  *       so one that was presumed dead and wakes up again cannot settle anything
  *   S4  head <= pin <= tail: records in [head, pin) are in a worker's hands
- *   S5  released = delivered + rejected + oldest + expired + shutdown + spooled, of one slot, always
+ *   S5  released = delivered + rejected + oldest + expired + shutdown + spooled + in hand, of one slot, always
+ *   S6  a producer that makes room (drop-oldest) may move head past pinned records: a worker has their text and may be
+ *       sending it. They are counted as in hand until that worker, or whoever takes the lane from it, settles them
  *
  * A thread that dies between filling and swinging has changed nothing.
  */
@@ -48,7 +50,9 @@ export const SPOOLED = 10;
 export const RAW_BYTES = 11;
 export const SENT_BYTES = 12;
 export const DEAD_LETTERED = 13;
-export const COUNTERS_END = 14;
+/** Records whose bytes gave way while a worker was sending them; a level, not a total. */
+export const IN_HAND = 14;
+export const COUNTERS_END = 15;
 
 const SLOT_BITS = 4;
 const SLOT_MASK: number = SLOTS - 1;

@@ -1,0 +1,40 @@
+/** Options of every consumer's engine. */
+export interface EngineOptions {
+  /** Threads in the pool; default max(1, min(4, cores - 1)), 1 for files. */
+  readonly workers?: number;
+  /** Rings; a user's records stay in one lane; default 4 a worker. */
+  readonly lanes?: number;
+  /** Shared memory for all lanes together in bytes, a power of two; default 64 MiB. */
+  readonly ringBytes?: number;
+  /** What happens to a record that finds no room. */
+  readonly overflow?: 'drop-newest' | 'drop-oldest' | 'block';
+  /** For 'block': longest wait in ms; then the record is dropped and counted; default 10 000. */
+  readonly blockTimeoutMs?: number;
+  /** File for records refused for good, one a line with the reason. */
+  readonly deadLetter?: string;
+  /** The worker entry, for bundled applications only. */
+  readonly workerFile?: URL | string;
+  /** Module of an own sink, run on the workers. */
+  readonly sink?: URL | string;
+  /** How long the process's 'exit' may be held to save what is queued, in ms; default 3000. */
+  readonly exitFlushMs?: number;
+}
+
+/** Options of the HTTP consumers. */
+export interface HttpOptions {
+  /** The receiver: http or https, with or without a path. */
+  readonly url: string;
+  readonly appId: string;
+  /** gzip: true (level 2), false, or a level from 0 (none) to 9. */
+  readonly compress?: boolean | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
+  /** Longest time of one request, in ms; default 30 000. */
+  readonly timeoutMs?: number;
+  /** Headers added to every request. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** URL of a proxy; default: what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. */
+  readonly proxy?: string;
+  /** Certificates to trust, PEM. */
+  readonly ca?: string | Buffer;
+  /** Most connections a worker opens; default 16. */
+  readonly connections?: number;
+}

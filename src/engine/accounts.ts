@@ -1,0 +1,277 @@
+import type { Control } from '../lane/control.ts';
+import { GATE_STATE, GATE_SUCCESS, WORKER_SLOTS } from '../lane/control.ts';
+import {
+  CALL_BOUNDS_SECONDS,
+  CALL_BUCKETS_FLOAT,
+  CALL_SUM_FLOAT,
+  PRODUCER_FLOATS_AT,
+} from '../lane/layout.ts';
+import {
+  type HistogramReading,
+  LedgerReader,
+  WORKER_COUNTERS,
+  type WorkerCounter,
+  type WorkerHistogram,
+} from '../lane/ledger.ts';
+import {
+  COUNTERS_END,
+  DEAD_LETTERED,
+  DELIVERED,
+  EXPIRED,
+  IN_HAND,
+  OVERFLOW_OLDEST,
+  RAW_BYTES,
+  REJECTED,
+  RELEASED,
+  SENT_BYTES,
+  SHUTDOWN,
+  SPOOLED,
+} from '../lane/settlement.ts';
+import type { EnginePlan } from './plan.ts';
+import type { Recorder } from './recorder.ts';
+import type { Seat } from './seat.ts';
+import type { Stats } from './stats.ts';
+import type { Supervisor } from './supervisor.ts';
+
+export interface AccountParts {
+  readonly plan: EnginePlan;
+  readonly seats: readonly Seat[];
+  readonly recorder: Recorder;
+  readonly control: Control;
+  readonly supervisor: Supervisor;
+}
+
+/** One lane's part of the queue. */
+export interface LaneReading {
+  readonly lane: number;
+  readonly queued: number;
+  readonly queuedBytes: number;
+  readonly capacityBytes: number;
+}
+
+/** One consistent look at an engine. Counts are of records unless said otherwise. */
+export interface Readings {
+  readonly accepted: number;
+  readonly delivered: number;
+  readonly rejected: number;
+  readonly dropped: {
+    readonly overflow_newest: number;
+    readonly overflow_oldest: number;
+    readonly invalid: number;
+    readonly expired: number;
+    readonly shutdown: number;
+  };
+  readonly deadLettered: number;
+  readonly recovered: number;
+  readonly queued: number;
+  readonly inFlight: number;
+  readonly queuedBytes: number;
+  /** Shared memory for frames, all lanes together, in bytes. */
+  readonly capacityBytes: number;
+  readonly rawBytes: number;
+  readonly sentBytes: number;
+  readonly oldestQueuedAgeMs: number;
+  readonly oldestSpooledAgeMs: number;
+  readonly imbalance: number;
+  /** Records sent though the receiver may cut them (long texts, ids, huge numbers). */
+  readonly warnings: number;
+  /** Time callers were held by `overflow: 'block'`, in ms. */
+  readonly blockedMs: number;
+  readonly spool: {
+    readonly records: number;
+    readonly bytes: number;
+    readonly segments: number;
+    readonly capacityBytes: number;
+    readonly spooledTotal: number;
+    readonly unspooledTotal: number;
+    readonly corruptFrames: number;
+  };
+  readonly workers: {
+    readonly alive: number;
+    readonly restarts: number;
+    readonly configured: number;
+    /** Oldest heartbeat of a living worker, in ms. */
+    readonly heartbeatAgeMs: number;
+  };
+  /** Of the circuit breaker: 0 closed, 1 half-open, 2 open. */
+  readonly breakerState: 0 | 1 | 2;
+  /** Wall time of the latest acknowledged batch in ms since 1970; 0: none yet. */
+  readonly lastSuccessMs: number;
+  readonly lanes: readonly LaneReading[];
+  /** Cost of a tracking call to its caller, sampled. */
+  readonly callSeconds: HistogramReading;
+  /** A worker counter summed over all workers that ever were. */
+  counter(name: WorkerCounter): number;
+  histogram(name: WorkerHistogram): HistogramReading;
+}
+
+/** Sums over lanes, each lane read in one atomic look. */
+interface Totals {
+  readonly counters: Float64Array;
+  readonly lanes: readonly LaneReading[];
+  queued: number;
+  queuedBytes: number;
+  inFlight: number;
+}
+
+const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries_'));
+
+/** Every number a user sees, read from shared memory at the moment of asking; no worker is asked. */
+export class Accounts {
+  readonly #parts: AccountParts;
+  readonly #ledger: LedgerReader;
+
+  constructor(parts: AccountParts) {
+    this.#parts = parts;
+    const { control } = parts;
+    this.#ledger = new LedgerReader(
+      control.floats,
+      Array.from({ length: WORKER_SLOTS }, (_, slot) => control.slotFloatAt(slot)),
+    );
+  }
+
+  stats(): Stats {
+    const { recorder, supervisor } = this.#parts;
+    const totals = this.#totals();
+    const { counters } = totals;
+    const settled = (counter: number) => counters[counter] ?? 0;
+    const { accepted, overflowNewest } = this.#producerTotals();
+    const queued = totals.queued + settled(IN_HAND);
+    const gone = GONE.reduce((sum, counter) => sum + settled(counter), 0);
+    return {
+      accepted,
+      delivered: settled(DELIVERED),
+      rejected: settled(REJECTED),
+      dropped: {
+        overflow_newest: overflowNewest,
+        overflow_oldest: settled(OVERFLOW_OLDEST),
+        invalid: recorder.invalid,
+        expired: settled(EXPIRED),
+        shutdown: settled(SHUTDOWN),
+      },
+      queued,
+      spooled: 0,
+      retries: RETRY_COUNTERS.reduce((sum, counter) => sum + this.#ledger.total(counter), 0),
+      recovered: 0,
+      bytesQueued: totals.queuedBytes,
+      bytesRaw: settled(RAW_BYTES),
+      bytesSent: settled(SENT_BYTES),
+      oldestAgeMs: this.#oldestAgeMs(),
+      imbalance: accepted - gone - queued,
+      workers: { alive: supervisor.alive, restarts: supervisor.restarts },
+    };
+  }
+
+  /** What a scrape reads: the same accounts, and what else there is to see. */
+  readings(): Readings {
+    const { plan, recorder, supervisor, control } = this.#parts;
+    const stats = this.stats();
+    const totals = this.#totals();
+    const settled = (counter: number) => totals.counters[counter] ?? 0;
+    return {
+      accepted: stats.accepted,
+      delivered: stats.delivered,
+      rejected: stats.rejected,
+      dropped: stats.dropped,
+      deadLettered: settled(DEAD_LETTERED),
+      recovered: stats.recovered,
+      queued: stats.queued,
+      inFlight: totals.inFlight + settled(IN_HAND),
+      queuedBytes: stats.bytesQueued,
+      capacityBytes: plan.lanes * plan.laneBytes,
+      rawBytes: stats.bytesRaw,
+      sentBytes: stats.bytesSent,
+      oldestQueuedAgeMs: stats.oldestAgeMs,
+      oldestSpooledAgeMs: 0,
+      imbalance: stats.imbalance,
+      warnings: recorder.warnings,
+      blockedMs: recorder.blockedMs,
+      spool: NO_SPOOL,
+      workers: {
+        alive: stats.workers.alive,
+        restarts: stats.workers.restarts,
+        configured: plan.workers,
+        heartbeatAgeMs: supervisor.heartbeatAgeMs(),
+      },
+      breakerState: breakerState(Atomics.load(control.words, GATE_STATE)),
+      lastSuccessMs: (Atomics.load(control.words, GATE_SUCCESS) >>> 0) * 1000,
+      lanes: totals.lanes,
+      callSeconds: this.#callHistogram(),
+      counter: (name) => this.#ledger.total(name),
+      histogram: (name) => this.#ledger.histogram(name),
+    };
+  }
+
+  #producerTotals(): { accepted: number; overflowNewest: number } {
+    let accepted = 0;
+    let overflowNewest = 0;
+    for (const lane of this.#parts.recorder.lanes) {
+      accepted += lane.accepted;
+      overflowNewest += lane.overflowNewest;
+    }
+    return { accepted, overflowNewest };
+  }
+
+  #totals(): Totals {
+    const counters = new Float64Array(COUNTERS_END);
+    const lanes: LaneReading[] = [];
+    const totals = { counters, lanes, queued: 0, queuedBytes: 0, inFlight: 0 };
+    for (const seat of this.#parts.seats) {
+      const state = seat.read();
+      for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
+        counters[counter] = (counters[counter] ?? 0) + state.count(counter);
+      }
+      const queued = (seat.tailSeq - state.headSeq) >>> 0;
+      const queuedBytes = (seat.tail - state.head) >>> 0;
+      lanes.push({
+        lane: seat.lane,
+        queued,
+        queuedBytes,
+        capacityBytes: seat.region.laneBytes,
+      });
+      totals.queued += queued;
+      totals.queuedBytes += queuedBytes;
+      totals.inFlight += (state.pinSeq - state.headSeq) >>> 0;
+    }
+    return totals;
+  }
+
+  #oldestAgeMs(): number {
+    let oldestMs = Number.POSITIVE_INFINITY;
+    for (const seat of this.#parts.seats) {
+      oldestMs = Math.min(oldestMs, seat.oldestMs() ?? oldestMs);
+    }
+    return oldestMs === Number.POSITIVE_INFINITY ? 0 : Math.max(0, Date.now() - oldestMs);
+  }
+
+  #callHistogram(): HistogramReading {
+    const floats = this.#parts.recorder.region.floats;
+    const counts = Array.from(
+      { length: CALL_BOUNDS_SECONDS.length + 1 },
+      (_, bucket) => floats[PRODUCER_FLOATS_AT + CALL_BUCKETS_FLOAT + bucket] ?? 0,
+    );
+    return {
+      bounds: CALL_BOUNDS_SECONDS,
+      counts,
+      sum: floats[PRODUCER_FLOATS_AT + CALL_SUM_FLOAT] ?? 0,
+    };
+  }
+}
+
+/** What an accepted record can have become, once it has left the ring. */
+const GONE: readonly number[] = [DELIVERED, REJECTED, OVERFLOW_OLDEST, EXPIRED, SHUTDOWN, SPOOLED];
+
+const NO_SPOOL = {
+  records: 0,
+  bytes: 0,
+  segments: 0,
+  capacityBytes: 0,
+  spooledTotal: 0,
+  unspooledTotal: 0,
+  corruptFrames: 0,
+};
+
+function breakerState(word: number): 0 | 1 | 2 {
+  if (word === 0) return 0;
+  return word === 1 ? 1 : 2;
+}

@@ -1,0 +1,44 @@
+import { writeSync } from 'node:fs';
+
+/** What the hook does with an engine that is open when the process exits. */
+export interface ExitParty {
+  /** Blocks until everything is settled or the party's time is over; returns the number of records left. */
+  saveAtExit(): number;
+}
+
+const STDERR = 2;
+const KEY: unique symbol = Symbol.for('millrace.exit-hook');
+
+interface Hooked {
+  [KEY]?: Set<ExitParty>;
+}
+
+/**
+ * Saves what is queued when the process exits without close(). One listener for the whole process, however
+ * many engines and copies of this module there are.
+ *
+ * @returns a function that takes the party out again
+ */
+export function joinExitHook(party: ExitParty): () => void {
+  const holder = globalThis as Hooked;
+  let parties = holder[KEY];
+  if (parties === undefined) {
+    parties = new Set();
+    holder[KEY] = parties;
+    process.on('exit', () => saveAll(holder[KEY] ?? []));
+  }
+  const joined = parties;
+  joined.add(party);
+  return () => joined.delete(party);
+}
+
+function saveAll(parties: Iterable<ExitParty>): void {
+  let left = 0;
+  for (const party of parties) left += party.saveAtExit();
+  if (left === 0) return;
+  // Streams are of no use in an 'exit' handler: only what is written at once is seen.
+  writeSync(
+    STDERR,
+    `millrace: the process ended with ${left} records neither delivered nor saved\n`,
+  );
+}

@@ -1,0 +1,315 @@
+import { availableParallelism } from 'node:os';
+import { show } from '../base/errors.ts';
+import { LANE_BYTES_MAX, LANE_BYTES_MIN } from '../lane/layout.ts';
+import { parseEndpoint } from '../sink/endpoint.ts';
+import { prepareDirectory } from '../sink/file.ts';
+import { checkNamePart } from '../sink/rotation.ts';
+import { OptionReader } from './option-reader.ts';
+import type { EnginePlan, OverflowPolicy } from './plan.ts';
+import { LIBRARY_VERSION } from './version.ts';
+
+const KIB = 1024;
+const MIB: number = 1024 * KIB;
+const RING_BYTES_DEFAULT: number = 64 * MIB;
+const RING_BYTES_MIN: number = 64 * KIB;
+const RING_BYTES_MAX: number = 1024 * MIB;
+const WORKERS_MAX = 32;
+const LANES_MAX = 256;
+const DAY_MS = 86_400_000;
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+/** Headers that carry the protocol itself. */
+const OWN_HEADERS: ReadonlySet<string> = new Set([
+  'appid',
+  'compress',
+  'content-length',
+  'content-encoding',
+  'transfer-encoding',
+  'connection',
+  'host',
+  'expect',
+  'te',
+  'upgrade',
+]);
+const OVERFLOWS: readonly OverflowPolicy[] = ['drop-newest', 'drop-oldest', 'block'];
+
+/** What the four consumers share. */
+type EngineShare = Pick<
+  EnginePlan,
+  'workers' | 'lanes' | 'laneBytes' | 'overflow' | 'blockTimeoutMs' | 'deadLetter' | 'workerFile'
+>;
+
+/** Most workers the engine starts unless told otherwise. */
+export function defaultWorkers(): number {
+  return Math.max(1, Math.min(4, availableParallelism() - 1));
+}
+
+/** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
+export function planAsync(options: unknown): EnginePlan {
+  const reader = new OptionReader('AsyncBatchConsumer', options);
+  const share = readEngine(reader, { overflow: 'drop-newest', workers: defaultWorkers() });
+  const http = readHttp(reader);
+  const ordering = reader.oneOf('ordering', ['user', 'none'] as const, 'user');
+  const plan: EnginePlan = {
+    ...share,
+    ...http,
+    ...readCustomSink(reader, http),
+    consumer: 'async',
+    queueRecordsMax: reader.integer('queueSize', { min: 1, max: 1e9, fallback: 100_000 }),
+    batch: {
+      recordsMax: reader.integer('batchSize', { min: 1, max: 2000, fallback: 500 }),
+      bytesMax: reader.integer('batchBytes', { min: KIB, max: 16 * MIB, fallback: 512 * KIB }),
+      lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 100 }),
+    },
+    retry: {
+      retries: readRetries(reader, 'forever'),
+      baseMs: 200,
+      capMs: 30_000,
+    },
+    pace: 'stream',
+    onExhausted: 'expire',
+    roundRecords: 0,
+    keptRecordsMax: 0,
+    inFlightMax: ordering === 'user' ? 1 : 4,
+    flush: 'settled',
+    uuid: true,
+  };
+  reader.finish();
+  return plan;
+}
+
+/** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
+export function planBatch(options: unknown): EnginePlan {
+  const reader = new OptionReader('BatchConsumer', options);
+  const share = readEngine(reader, { overflow: 'drop-oldest', workers: 1 });
+  const http = readHttp(reader);
+  const batchSize = reader.integer('batchSize', { min: 1, max: 2000, fallback: 20 });
+  const batches = reader.integer('maxCachedBatches', { min: 0, max: 100_000, fallback: 50 });
+  const retries = reader.integer('retries', { min: 0, max: 1000, fallback: 3 });
+  const plan: EnginePlan = {
+    ...share,
+    ...http,
+    ...readCustomSink(reader, http),
+    // One lane: batches are sent in the order of the calls, whoever the user.
+    lanes: 1,
+    laneBytes: share.lanes * share.laneBytes,
+    consumer: 'batch',
+    queueRecordsMax: 1e9,
+    batch: { recordsMax: batchSize, bytesMax: 16 * MIB, lingerMs: DAY_MS },
+    retry: { retries, baseMs: 100, capMs: 2000 },
+    pace: 'rounds',
+    onExhausted: 'keep',
+    roundRecords: batchSize,
+    keptRecordsMax: batches * batchSize,
+    inFlightMax: 1,
+    blockTimeoutMs: reader.has('blockTimeoutMs')
+      ? share.blockTimeoutMs
+      : (retries + 1) * (http.attemptTimeoutMs + 2000),
+    flush: 'settled',
+    uuid: true,
+  };
+  reader.finish();
+  return plan;
+}
+
+/** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
+export function planDebug(options: unknown): EnginePlan {
+  const reader = new OptionReader('DebugConsumer', options);
+  const http = readHttp(reader);
+  const dryRun = reader.flag('dryRun', 'off');
+  const deviceId = reader.text('deviceId');
+  const plan: EnginePlan = {
+    ...http,
+    sink: { ...http.sink, kind: 'debug', dryRun, ...(deviceId === undefined ? {} : { deviceId }) },
+    consumer: 'debug',
+    workerFile: reader.fileOrUrl('workerFile'),
+    workers: 1,
+    lanes: 1,
+    laneBytes: 16 * MIB,
+    overflow: 'drop-oldest',
+    blockTimeoutMs: http.attemptTimeoutMs + 5000,
+    queueRecordsMax: 1e9,
+    batch: { recordsMax: 1, bytesMax: 16 * MIB, lingerMs: DAY_MS },
+    retry: { retries: 0, baseMs: 0, capMs: 0 },
+    pace: 'rounds',
+    onExhausted: 'expire',
+    roundRecords: 1,
+    keptRecordsMax: 0,
+    inFlightMax: 1,
+    flush: 'settled',
+    deadLetter: undefined,
+    uuid: true,
+  };
+  reader.finish();
+  return plan;
+}
+
+/** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong, an unwritable folder included */
+export function planLogging(options: unknown): EnginePlan {
+  const reader = new OptionReader('LoggingConsumer', options);
+  const share = readEngine(reader, { overflow: 'drop-newest', workers: 1 });
+  const maxSizeMb = reader.has('maxSizeMb')
+    ? reader.number('maxSizeMb', { min: 0.0001, max: 1_048_576, fallback: 1024 })
+    : undefined;
+  const prefix = readNamePart(reader, 'prefix');
+  const instance = readNamePart(reader, 'instance');
+  const sink = {
+    kind: 'file' as const,
+    directory: reader.requiredText('directory'),
+    rotate: reader.oneOf('rotate', ['day', 'hour'] as const, 'day'),
+    fsync: reader.oneOf('fsync', ['never', 'flush', 'batch'] as const, 'never'),
+    mode: reader.integer('mode', { min: 0, max: 0o777, fallback: 0o644 }),
+    ...(maxSizeMb === undefined ? {} : { maxBytes: Math.floor(maxSizeMb * MIB) }),
+    ...(prefix === undefined ? {} : { prefix }),
+    ...(instance === undefined ? {} : { instance }),
+  };
+  const plan: EnginePlan = {
+    ...share,
+    ...readCustomSink(reader, { entry: 'file', sink }),
+    consumer: 'logging',
+    queueRecordsMax: 1e9,
+    batch: {
+      recordsMax: reader.integer('bufferRecords', { min: 1, max: 100_000, fallback: 2000 }),
+      bytesMax: reader.integer('bufferSize', { min: 1, max: 64 * MIB, fallback: 64 * KIB }),
+      lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 50 }),
+    },
+    retry: { retries: 'forever', baseMs: 100, capMs: 5000 },
+    attemptTimeoutMs: 60_000,
+    pace: 'stream',
+    onExhausted: 'expire',
+    roundRecords: 0,
+    keptRecordsMax: 0,
+    inFlightMax: 1,
+    flush: 'synced',
+    uuid: false,
+    exitFlushMs: reader.integer('exitFlushMs', { min: 0, max: DAY_MS, fallback: 3000 }),
+  };
+  if (sink.directory !== '') reader.check(() => prepareDirectory(sink));
+  reader.finish();
+  return plan;
+}
+
+function readNamePart(reader: OptionReader, name: string): string | undefined {
+  const part = reader.text(name);
+  if (part !== undefined) reader.check(() => checkNamePart(name, part));
+  return part;
+}
+
+function readEngine(
+  reader: OptionReader,
+  defaults: { overflow: OverflowPolicy; workers: number },
+): EngineShare {
+  const workers = reader.integer('workers', {
+    min: 1,
+    max: WORKERS_MAX,
+    fallback: defaults.workers,
+  });
+  const lanes = reader.integer('lanes', { min: 1, max: LANES_MAX, fallback: 4 * workers });
+  const ringBytes = reader.integer('ringBytes', {
+    min: RING_BYTES_MIN,
+    max: RING_BYTES_MAX,
+    fallback: RING_BYTES_DEFAULT,
+  });
+  if (2 ** Math.floor(Math.log2(ringBytes)) !== ringBytes) {
+    reader.fail(`ringBytes is ${ringBytes}; it must be a power of two`);
+  }
+  const laneBytes = 2 ** Math.floor(Math.log2(ringBytes / lanes));
+  if (laneBytes < LANE_BYTES_MIN) {
+    reader.fail(
+      `lanes is ${lanes}; ${ringBytes} ringBytes leave ${laneBytes} bytes a lane, the least is ${LANE_BYTES_MIN}`,
+    );
+  }
+  return {
+    workers,
+    lanes,
+    laneBytes: Math.min(Math.max(laneBytes, LANE_BYTES_MIN), LANE_BYTES_MAX),
+    overflow: reader.oneOf('overflow', OVERFLOWS, defaults.overflow),
+    blockTimeoutMs: reader.integer('blockTimeoutMs', { min: 1, max: DAY_MS, fallback: 10_000 }),
+    deadLetter: reader.text('deadLetter'),
+    workerFile: reader.fileOrUrl('workerFile'),
+  };
+}
+
+interface HttpShare {
+  readonly entry: 'http';
+  readonly sink: Readonly<Record<string, unknown>>;
+  readonly attemptTimeoutMs: number;
+  readonly exitFlushMs: number;
+}
+
+function readHttp(reader: OptionReader): HttpShare {
+  const url = reader.requiredText('url');
+  const endpoint = url === '' ? undefined : reader.check(() => parseEndpoint(url));
+  const proxy = reader.text('proxy');
+  if (proxy !== undefined) reader.check(() => parseEndpoint(proxy));
+  const ca = readCa(reader);
+  const level = readLevel(reader);
+  const timeoutMs = reader.integer('timeoutMs', { min: 1, max: DAY_MS, fallback: 30_000 });
+  return {
+    entry: 'http',
+    attemptTimeoutMs: timeoutMs,
+    exitFlushMs: reader.integer('exitFlushMs', { min: 0, max: DAY_MS, fallback: 3000 }),
+    sink: {
+      kind: 'http',
+      endpoint,
+      appId: reader.requiredText('appId'),
+      headers: readHeaders(reader),
+      compress: level === 'none' ? 'none' : 'gzip',
+      level: level === 'none' ? 0 : level,
+      timeoutMs,
+      connections: reader.integer('connections', { min: 1, max: 1024, fallback: 16 }),
+      version: LIBRARY_VERSION,
+      ...(proxy === undefined ? {} : { proxy }),
+      ...(ca === undefined ? {} : { ca }),
+    },
+  };
+}
+
+function readHeaders(reader: OptionReader): Record<string, string> {
+  const headers = reader.texts('headers') ?? {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (!HEADER_NAME.test(name)) reader.fail(`headers: ${show(name)} is not a header name`);
+    else if (OWN_HEADERS.has(name.toLowerCase())) {
+      reader.fail(`headers: ${show(name)} is the protocol's own`);
+    }
+    if (/[\r\n\0]/.test(value)) reader.fail(`headers.${name} holds a line break`);
+  }
+  return headers;
+}
+
+function readCa(reader: OptionReader): string | undefined {
+  const ca = reader.raw('ca');
+  if (ca === undefined) return undefined;
+  if (typeof ca === 'string' && ca !== '') return ca;
+  if (Buffer.isBuffer(ca)) return ca.toString('utf8');
+  reader.fail(`ca is ${show(ca)}; it must be the text of a certificate, or a Buffer of it`);
+  return undefined;
+}
+
+function readLevel(reader: OptionReader): number | 'none' {
+  const compress = reader.raw('compress') ?? true;
+  if (compress === true) return 2;
+  if (compress === false || compress === 0) return 'none';
+  if (typeof compress === 'number' && Number.isInteger(compress) && compress > 0 && compress <= 9) {
+    return compress;
+  }
+  reader.fail(`compress is ${show(compress)}; it must be true, false or a level from 0 to 9`);
+  return 'none';
+}
+
+function readRetries(reader: OptionReader, fallback: number | 'forever'): number | 'forever' {
+  const retries = reader.raw('retries') ?? fallback;
+  if (retries === 'forever') return retries;
+  if (typeof retries === 'number' && Number.isInteger(retries) && retries >= 0) return retries;
+  reader.fail(`retries is ${show(retries)}; it must be a whole number, or 'forever'`);
+  return fallback;
+}
+
+/** An own sink of the user takes the place of ours, on the same workers. */
+function readCustomSink(
+  reader: OptionReader,
+  own: { readonly entry: 'http' | 'file'; readonly sink: unknown },
+): Pick<EnginePlan, 'entry' | 'sink'> {
+  const module = reader.fileOrUrl('sink');
+  if (module === undefined) return { entry: own.entry, sink: own.sink };
+  return { entry: 'custom', sink: { kind: 'custom', module: String(module), options: own.sink } };
+}

@@ -1,0 +1,42 @@
+import type { BatchLimits, RetryLimits } from '../worker/contract.ts';
+import type { WorkerName } from './entry.ts';
+
+export type ConsumerKind = 'async' | 'batch' | 'debug' | 'logging';
+
+/** What is done with a record that finds its lane full. */
+export type OverflowPolicy = 'drop-newest' | 'drop-oldest' | 'block';
+
+/** All a consumer says about its engine, checked and complete: made by `options.ts`, never changed. */
+export interface EnginePlan {
+  readonly consumer: ConsumerKind;
+  readonly entry: WorkerName;
+  readonly workerFile: URL | string | undefined;
+  /** What the worker entry opens its sink with: plain data. */
+  readonly sink: unknown;
+  readonly workers: number;
+  readonly lanes: number;
+  /** Bytes of one lane's frames: a power of two. */
+  readonly laneBytes: number;
+  readonly overflow: OverflowPolicy;
+  readonly blockTimeoutMs: number;
+  /** Most records in all lanes together. */
+  readonly queueRecordsMax: number;
+  readonly batch: BatchLimits;
+  readonly retry: RetryLimits;
+  readonly pace: 'stream' | 'rounds';
+  /** What happens to records whose attempts ran out. */
+  readonly onExhausted: 'expire' | 'keep';
+  /** 'rounds': records after which the caller waits for their delivery. */
+  readonly roundRecords: number;
+  /** 'rounds': most records kept for another attempt. */
+  readonly keptRecordsMax: number;
+  readonly inFlightMax: number;
+  readonly attemptTimeoutMs: number;
+  /** 'settled': a flush ends with the records' outcome; 'synced': the sink is flushed as well. */
+  readonly flush: 'settled' | 'synced';
+  readonly deadLetter: string | undefined;
+  /** Whether records get a uuid unless the client says otherwise. */
+  readonly uuid: boolean;
+  /** How long the process's 'exit' may be held to save what is queued, in ms. */
+  readonly exitFlushMs: number;
+}

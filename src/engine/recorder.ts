@@ -1,0 +1,494 @@
+import { MillraceError, show } from '../base/errors.ts';
+import { DefinitionLog, SuperSlots } from '../codec/definitions.ts';
+import { type FrameContext, FrameEncoder, NO_SUPER, OVERFLOW } from '../codec/encode.ts';
+import { type EncodedProperties, encodeProperties } from '../codec/supers.ts';
+import { type WriteTarget, writeTarget } from '../codec/value-writer.ts';
+import {
+  BLOCKED_MS_FLOAT,
+  CALL_BOUNDS_SECONDS,
+  CALL_BUCKETS_FLOAT,
+  CALL_SUM_FLOAT,
+  INVALID_FLOAT,
+  PRODUCER_FLOATS_AT,
+  WARNINGS_FLOAT,
+} from '../lane/layout.ts';
+import { LaneProducer } from '../lane/producer.ts';
+import type { Region } from '../lane/region.ts';
+import {
+  LIFT_NAMES,
+  type Properties,
+  type RecordFields,
+  type SettledOutcome,
+} from '../record/types.ts';
+import { hashId } from './hash.ts';
+
+export type Validation = 'throw' | 'drop' | 'off';
+
+/** A field that a kind of record can't do without. */
+export type RequiredField = 'eventId' | 'firstCheckId' | 'properties';
+
+/** What a recorder needs of the engine behind it. */
+export interface RecorderHost {
+  /** Nobody attends the lane: somebody must. */
+  post(lane: number): void;
+  /**
+   * Makes or waits for room. 'retry': there may be room now; 'drop': the record has to go.
+   * `isQueueFull`: the bound on records of all lanes is reached, not the lane's bytes.
+   */
+  makeRoom(lane: LaneProducer, need: RoomNeed): 'retry' | 'drop';
+  addListener(lane: number, seq: number, listener: (outcome: SettledOutcome) => void): void;
+  tellListener(listener: (outcome: SettledOutcome) => void, outcome: SettledOutcome): void;
+  /** Called when a record entered a lane, for consumers that wait for delivery. */
+  afterRecord(lane: LaneProducer): void;
+  onError(error: MillraceError): void;
+}
+
+export interface RoomNeed {
+  /** Bytes of the frame. */
+  readonly frameBytes: number;
+  readonly isQueueFull: boolean;
+  /** Tries so far for this record. */
+  readonly tries: number;
+}
+
+export interface RecorderOptions {
+  readonly validation: Validation;
+  readonly uuid: boolean;
+  readonly queueRecordsMax: number;
+}
+
+/** A record whose call came while another call was being written (a getter that tracks). */
+interface Deferred {
+  readonly lane: LaneProducer;
+  readonly frame: Uint8Array;
+  readonly listener: ((outcome: SettledOutcome) => void) | undefined;
+}
+
+interface MutableContext {
+  kind: number;
+  supers: FrameContext['supers'];
+  dynamic: Properties | undefined;
+  nowMs: number;
+  stampMs: number;
+}
+
+const SAMPLE_EVERY = 64;
+const SCRATCH_BYTES: number = 64 * 1024;
+
+/**
+ * The caller's side of an engine: turns calls into frames of one region's lanes. Everything in here runs on
+ * the thread that calls `track()`, and a call that goes well allocates nothing.
+ */
+export class Recorder {
+  readonly region: Region;
+  readonly lanes: readonly LaneProducer[];
+  readonly #host: RecorderHost;
+  readonly #validation: Validation;
+  readonly #encoder: FrameEncoder;
+  readonly #encoderOptions: ConstructorParameters<typeof FrameEncoder>[0];
+  readonly #target: WriteTarget;
+  readonly #superSlots: SuperSlots;
+  readonly #queueRecordsMax: number;
+  readonly #context: MutableContext = {
+    kind: 0,
+    supers: NO_SUPER,
+    dynamic: undefined,
+    nowMs: 0,
+    stampMs: 0,
+  };
+  readonly #span = { at: 0, limit: 0 };
+  readonly #told = new Set<string>();
+  readonly #deferred: Deferred[] = [];
+  #scratch: WriteTarget = writeTarget(new ArrayBuffer(SCRATCH_BYTES));
+  #supers: EncodedProperties | undefined;
+  #dynamic: (() => Properties | null | undefined) | undefined;
+  #isBusy = false;
+  #calls = 0;
+  #acceptedCount = 0;
+  /** Records known to be settled: never more than truly are. */
+  #settledCount = 0;
+
+  constructor(region: Region, options: RecorderOptions, host: RecorderHost) {
+    this.region = region;
+    this.#host = host;
+    this.#validation = options.validation;
+    this.#queueRecordsMax = options.queueRecordsMax;
+    this.#target = writeTarget(region.memory);
+    this.#superSlots = new SuperSlots(region);
+    this.lanes = Array.from({ length: region.lanes }, (_, lane) => new LaneProducer(region, lane));
+    this.#encoderOptions = {
+      checks: options.validation === 'off' ? 'none' : 'strict',
+      uuid: options.uuid,
+      definitions: new DefinitionLog(region),
+      onDynamicError: (error) => this.#reportDynamic(error),
+    };
+    this.#encoder = new FrameEncoder(this.#encoderOptions);
+  }
+
+  /**
+   * Puts one record into its lane.
+   *
+   * @returns false when the overflow policy, or validation 'drop', kept it out
+   * @throws MillraceError under validation 'throw' for a wrong call; nothing was accepted
+   */
+  record(kind: number, fields: RecordFields, required?: RequiredField): boolean {
+    if (required !== undefined && this.#validation !== 'off') {
+      const missing = missingField(required, fields);
+      if (missing !== undefined) return this.refuse(missing, fields);
+    }
+    this.#calls += 1;
+    if (this.#calls % SAMPLE_EVERY !== 0) return this.#record(kind, fields);
+    const startMs = performance.now();
+    const isIn = this.#record(kind, fields);
+    this.#observeCall((performance.now() - startMs) / 1000);
+    return isIn;
+  }
+
+  #record(kind: number, fields: RecordFields): boolean {
+    if (this.#isBusy) return this.#recordNested(kind, fields);
+    let isIn = false;
+    try {
+      const lane = this.#laneOf(fields);
+      const context = this.#prepare(kind);
+      this.#isBusy = true;
+      isIn = this.#write(lane, fields, context);
+    } catch (error) {
+      this.#isBusy = false;
+      return this.refuse(error, fields);
+    }
+    this.#isBusy = false;
+    if (this.#deferred.length > 0) this.#offerDeferred();
+    return isIn;
+  }
+
+  #prepare(kind: number): FrameContext {
+    const context = this.#context;
+    context.kind = kind;
+    context.nowMs = Date.now();
+    context.stampMs = context.nowMs - this.region.baseMs;
+    context.dynamic = this.#dynamic === undefined ? undefined : this.#callDynamic();
+    return context;
+  }
+
+  /** Encodes into the lane itself; only a frame that would wrap or finds no room takes the way over a copy. */
+  #write(lane: LaneProducer, fields: RecordFields, context: FrameContext): boolean {
+    if (this.#acceptedCount - this.#settledCount >= this.#queueRecordsMax) {
+      if (!this.#waitForQueue(lane)) return this.#drop(lane, fields);
+    }
+    const span = this.#span;
+    span.at = lane.writeAt;
+    span.limit = lane.writeLimit;
+    const length = this.#encoder.encode(this.#target, span, fields, context);
+    if (length === OVERFLOW) return this.#writeByCopy(lane, fields, context);
+    lane.publish(length);
+    this.#afterPublish(lane, fields.onSettled);
+    return true;
+  }
+
+  #writeByCopy(lane: LaneProducer, fields: RecordFields, context: FrameContext): boolean {
+    const frame = this.#encodeCopy(this.#encoder, fields, { context, lane });
+    if (!this.#offer(lane, frame)) return this.#drop(lane, fields);
+    this.#afterPublish(lane, fields.onSettled);
+    return true;
+  }
+
+  #offer(lane: LaneProducer, frame: Uint8Array): boolean {
+    for (let tries = 0; !lane.offer(frame); tries += 1) {
+      const need = { frameBytes: frame.length, isQueueFull: false, tries };
+      if (this.#host.makeRoom(lane, need) === 'drop') return false;
+    }
+    return true;
+  }
+
+  #afterPublish(
+    lane: LaneProducer,
+    listener: ((outcome: SettledOutcome) => void) | undefined,
+  ): void {
+    this.#acceptedCount += 1;
+    if (listener !== undefined) this.#host.addListener(lane.lane, (lane.seq - 1) | 0, listener);
+    if (lane.needsTurn()) this.#host.post(lane.lane);
+    this.#host.afterRecord(lane);
+  }
+
+  /** Writes a frame into memory of our own, which grows as it must. */
+  #encodeCopy(
+    encoder: FrameEncoder,
+    fields: RecordFields,
+    { context, lane }: { context: FrameContext; lane: LaneProducer },
+  ): Uint8Array {
+    for (;;) {
+      const bytes = this.#scratch.bytes;
+      const limit = Math.min(bytes.length, lane.frameBytesMax);
+      const length = encoder.encode(this.#scratch, { at: 0, limit }, fields, context);
+      if (length !== OVERFLOW) return bytes.subarray(0, length);
+      if (limit === lane.frameBytesMax) throw tooLarge(lane.frameBytesMax);
+      this.#scratch = writeTarget(new ArrayBuffer(Math.min(4 * bytes.length, lane.frameBytesMax)));
+    }
+  }
+
+  /** A call from inside another one: written aside, and put into its lane after the outer record. */
+  #recordNested(kind: number, fields: RecordFields): boolean {
+    const outer = { ...this.#context };
+    const scratch = this.#scratch;
+    try {
+      const lane = this.#laneOf(fields);
+      this.#scratch = writeTarget(new ArrayBuffer(SCRATCH_BYTES));
+      Object.assign(this.#context, { kind, nowMs: Date.now(), dynamic: undefined });
+      const frame = this.#encodeCopy(new FrameEncoder(this.#encoderOptions), fields, {
+        context: this.#context,
+        lane,
+      });
+      this.#deferred.push({ lane, frame, listener: fields.onSettled });
+      return true;
+    } catch (error) {
+      return this.refuse(error, fields);
+    } finally {
+      Object.assign(this.#context, outer);
+      this.#scratch = scratch;
+    }
+  }
+
+  #offerDeferred(): void {
+    for (const { lane, frame, listener } of this.#deferred.splice(0)) {
+      if (this.#offer(lane, frame)) this.#afterPublish(lane, listener);
+      else {
+        lane.countOverflow();
+        if (listener !== undefined) this.#tellDropped(listener);
+      }
+    }
+  }
+
+  #drop(lane: LaneProducer, fields: RecordFields): false {
+    lane.countOverflow();
+    if (fields.onSettled !== undefined) this.#tellDropped(fields.onSettled);
+    return false;
+  }
+
+  #tellDropped(listener: (outcome: SettledOutcome) => void): void {
+    queueMicrotask(() =>
+      this.#host.tellListener(listener, { state: 'dropped', reason: 'overflow' }),
+    );
+  }
+
+  #waitForQueue(lane: LaneProducer): boolean {
+    for (let tries = 0; ; tries += 1) {
+      this.#settledCount = this.#acceptedCount - this.queued();
+      if (this.#acceptedCount - this.#settledCount < this.#queueRecordsMax) return true;
+      const need = { frameBytes: 0, isQueueFull: true, tries };
+      if (this.#host.makeRoom(lane, need) === 'drop') return false;
+    }
+  }
+
+  /** Records in all lanes. */
+  queued(): number {
+    let queued = 0;
+    for (const lane of this.lanes) queued += lane.queued();
+    return queued;
+  }
+
+  #laneOf(fields: RecordFields): LaneProducer {
+    const { accountId, distinctId } = fields;
+    const id = isId(accountId) ? accountId : isId(distinctId) ? distinctId : undefined;
+    if (id === undefined && this.#validation !== 'off') {
+      throw new MillraceError(
+        'MILLRACE_MISSING_ID',
+        'accountId and distinctId are both missing or empty; a record needs at least one of them, a text that is not empty',
+      );
+    }
+    const lanes = this.lanes;
+    const lane = lanes.length === 1 ? lanes[0] : lanes[hashId(id ?? '') % lanes.length];
+    if (lane === undefined) throw new Error('millrace: a region without lanes');
+    return lane;
+  }
+
+  /** Counts a wrong call, and throws or tells as the validation mode says. */
+  refuse(error: unknown, fields: RecordFields): false {
+    this.#count(INVALID_FLOAT, 1);
+    const refusal =
+      error instanceof MillraceError
+        ? error
+        : new MillraceError(
+            'MILLRACE_INVALID_VALUE',
+            `the record could not be read: ${textOf(error)}`,
+            error,
+          );
+    if (this.#validation === 'throw') throw refusal;
+    if (!this.#told.has(refusal.code)) {
+      this.#told.add(refusal.code);
+      this.#host.onError(refusal);
+    }
+    const listener = listenerOf(fields);
+    if (listener !== undefined) {
+      const reason = refusal.message;
+      queueMicrotask(() => this.#host.tellListener(listener, { state: 'dropped', reason }));
+    }
+    return false;
+  }
+
+  setSuperProperties(properties: Properties): void {
+    const checks = this.#validation === 'off' ? 'none' : 'strict';
+    this.#publishSupers(encodeProperties({ ...this.getSuperProperties(), ...properties }, checks));
+  }
+
+  unsetSuperProperty(name: string): void {
+    const { [name]: _, ...rest } = this.getSuperProperties();
+    this.clearSuperProperties();
+    if (Object.keys(rest).length > 0) this.setSuperProperties(rest);
+  }
+
+  clearSuperProperties(): void {
+    this.#publishSupers(undefined);
+  }
+
+  /** A copy. */
+  getSuperProperties(): Properties {
+    if (this.#supers === undefined) return {};
+    const { copy, lifted } = this.#supers;
+    return { ...structuredClone(copy), ...namedLifts(lifted) };
+  }
+
+  setDynamicSuperProperties(dynamic: (() => Properties | null | undefined) | undefined): void {
+    this.#dynamic = dynamic;
+  }
+
+  #publishSupers(encoded: EncodedProperties | undefined): void {
+    const { epoch } = this.#context.supers;
+    if (epoch !== 0) {
+      // Frames already written name the old epoch: its slot is free again when they are settled.
+      const tails = this.lanes.map((lane) => lane.tail);
+      this.#superSlots.retire(epoch, () =>
+        this.lanes.every(
+          (lane, index) => ((lane.settlement.readHead() - (tails[index] ?? 0)) | 0) >= 0,
+        ),
+      );
+    }
+    this.#supers = encoded;
+    if (encoded === undefined) {
+      this.#context.supers = NO_SUPER;
+      return;
+    }
+    const published = encoded.map === undefined ? 0 : this.#superSlots.publish(encoded.map);
+    const isInline = encoded.map !== undefined && published === 0;
+    this.#context.supers = {
+      epoch: published,
+      inline: isInline ? encoded.copy : undefined,
+      lifted: encoded.lifted,
+    };
+  }
+
+  #callDynamic(): Properties | undefined {
+    const dynamic = this.#dynamic;
+    // The function may track; its own records go without dynamic properties.
+    this.#dynamic = undefined;
+    try {
+      const properties = dynamic?.();
+      return typeof properties === 'object' && properties !== null ? properties : undefined;
+    } catch (error) {
+      this.#reportDynamic(error);
+      return undefined;
+    } finally {
+      this.#dynamic = dynamic;
+    }
+  }
+
+  #reportDynamic(error: unknown): void {
+    this.#host.onError(
+      new MillraceError(
+        'MILLRACE_INVALID_VALUE',
+        `dynamic super properties were left out: ${textOf(error)}`,
+        error,
+      ),
+    );
+  }
+
+  /** Adds time callers were held, in ms. */
+  countBlocked(ms: number): void {
+    this.#count(BLOCKED_MS_FLOAT, ms);
+  }
+
+  get invalid(): number {
+    return this.region.floats[PRODUCER_FLOATS_AT + INVALID_FLOAT] ?? 0;
+  }
+
+  get blockedMs(): number {
+    return this.region.floats[PRODUCER_FLOATS_AT + BLOCKED_MS_FLOAT] ?? 0;
+  }
+
+  /** Values sent though the receiver may cut them. */
+  get warnings(): number {
+    this.region.floats[PRODUCER_FLOATS_AT + WARNINGS_FLOAT] = this.#encoder.warnings;
+    return this.#encoder.warnings;
+  }
+
+  #observeCall(seconds: number): void {
+    let bucket = 0;
+    while (bucket < CALL_BOUNDS_SECONDS.length && seconds > (CALL_BOUNDS_SECONDS[bucket] ?? 0)) {
+      bucket += 1;
+    }
+    this.#count(CALL_BUCKETS_FLOAT + bucket, 1);
+    this.#count(CALL_SUM_FLOAT, seconds);
+  }
+
+  #count(index: number, amount: number): void {
+    const at = PRODUCER_FLOATS_AT + index;
+    this.region.floats[at] = (this.region.floats[at] ?? 0) + amount;
+  }
+}
+
+const REQUIRED_LIFTS = { eventId: '#event_id', firstCheckId: '#first_check_id' } as const;
+
+function missingField(required: RequiredField, fields: unknown): MillraceError | undefined {
+  const { properties, [required]: value } = (fields ?? {}) as RecordFields;
+  if (required === 'properties') {
+    return typeof properties === 'object' && properties !== null
+      ? undefined
+      : missing(`properties is ${show(properties)}; this kind of record needs them`);
+  }
+  const lifted: unknown = properties?.[REQUIRED_LIFTS[required]];
+  if ((value ?? lifted ?? '') !== '') return undefined;
+  return missing(
+    `${required} is ${show(value)}; this kind of record needs it, a text that is not empty`,
+  );
+}
+
+function missing(message: string): MillraceError {
+  return new MillraceError('MILLRACE_MISSING_FIELD', message);
+}
+
+function isId(id: unknown): id is string {
+  return typeof id === 'string' && id !== '';
+}
+
+function tooLarge(frameBytesMax: number): MillraceError {
+  return new MillraceError(
+    'MILLRACE_RECORD_TOO_LARGE',
+    `the record takes more than ${frameBytesMax} bytes, a quarter of a lane; ringBytes and lanes set that limit`,
+  );
+}
+
+function namedLifts(lifted: EncodedProperties['lifted']): Properties {
+  const named: Record<string, string> = {};
+  lifted?.forEach((text, code) => {
+    if (text !== undefined) named[LIFT_NAMES[code] ?? ''] = text;
+  });
+  return named;
+}
+
+function listenerOf(fields: unknown): ((outcome: SettledOutcome) => void) | undefined {
+  try {
+    const listener = (fields as RecordFields | undefined)?.onSettled;
+    return typeof listener === 'function' ? listener : undefined;
+  } catch {
+    // What could not be read for the record can't be read for its listener either.
+    return undefined;
+  }
+}
+
+function textOf(error: unknown): string {
+  try {
+    return error instanceof Error ? error.message : String(error);
+  } catch {
+    // An object that throws when it is turned into text.
+    return 'an error that has no text';
+  }
+}

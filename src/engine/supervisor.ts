@@ -1,0 +1,257 @@
+import { Piscina, type Piscina as Pool } from 'piscina';
+import { MillraceError } from '../base/errors.ts';
+import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
+import type { TurnEnd, TurnTask, WorkerConfig, WorkerNote } from '../worker/contract.ts';
+import type { Seat } from './seat.ts';
+
+/** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
+const STALE_MS = 3000;
+/** A turn that nobody has begun by then is given to another worker, in ms; starting a thread takes well under a second. */
+const UNCLAIMED_MS = 5000;
+const WATCH_MS = 1000;
+/** Beyond all turns that one block of the main thread can produce: piscina must never queue on the main side. */
+const TASKS_PER_WORKER = 1_000_000;
+const CRASH_PAUSE_BASE_MS = 50;
+const CRASH_PAUSE_CAP_MS = 5000;
+/** Turns of one lane that may die in a row without progress before it is said aloud. */
+const CRASHES_LOUD = 5;
+/** Flags that a worker thread can't take over from its process. */
+const FOREIGN_FLAG =
+  /^(--input-type|--eval|-e|--print|-p|-pe|--test|--check|-c|--interactive|-i|--expose-internals|--title)(=|$|-)/;
+
+export interface SupervisorParts {
+  readonly filename: string;
+  readonly threads: number;
+  readonly config: WorkerConfig;
+  readonly control: Control;
+  readonly onError: (error: MillraceError) => void;
+  readonly onNote: (note: WorkerNote) => void;
+}
+
+interface Pulse {
+  beat: number;
+  seenMs: number;
+}
+
+/**
+ * Keeps a turn running for every lane that wants one: the only place that posts turns, notices that a
+ * worker is gone, and gives its lanes to others. Works without the event loop where it is called from a sync wait.
+ */
+export class Supervisor {
+  readonly #parts: SupervisorParts;
+  readonly #control: Control;
+  readonly #pool: Pool;
+  readonly #seats = new Map<string, Seat>();
+  readonly #pulses = new Map<number, Pulse>();
+  readonly #countedDeaths = new WeakSet<object>();
+  /** Threads given up for dead; no turn is posted to them any more. */
+  readonly #condemned = new Set<number>();
+  readonly #watch: NodeJS.Timeout;
+  readonly #pauses = new Set<NodeJS.Timeout>();
+  #restarts = 0;
+  #running = 0;
+  #isClosed = false;
+
+  constructor(parts: SupervisorParts) {
+    this.#parts = parts;
+    this.#control = parts.control;
+    this.#pool = new Piscina({
+      filename: parts.filename,
+      minThreads: parts.threads,
+      maxThreads: parts.threads,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      concurrentTasksPerWorker: TASKS_PER_WORKER,
+      maxQueue: Number.POSITIVE_INFINITY,
+      atomics: 'disabled',
+      recordTiming: false,
+      workerData: parts.config,
+      execArgv: process.execArgv.filter((flag) => !FOREIGN_FLAG.test(flag)),
+      loadBalancer: (_task, workers) => this.#choose(workers),
+    });
+    this.#pool.on('error', (error: unknown) => this.#noteDeath(error));
+    this.#pool.on('message', (message: unknown) => this.#hear(message));
+    this.#watch = setInterval(() => this.look(), WATCH_MS);
+    this.#watch.unref();
+  }
+
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  get alive(): number {
+    if (this.#isClosed) return 0;
+    return this.#pool.threads.filter(({ threadId }) => threadId > 0).length;
+  }
+
+  /** Turns that have not reported yet. */
+  get running(): number {
+    return this.#running;
+  }
+
+  /** Age in ms of the oldest heartbeat among living workers. */
+  heartbeatAgeMs(): number {
+    const now = performance.now();
+    let oldest = 0;
+    for (const { threadId } of this.#pool.threads) {
+      const slot = this.#control.slotOf(threadId);
+      if (slot < 0) continue;
+      oldest = Math.max(oldest, now - this.#pulseOf(slot, now).seenMs);
+    }
+    return oldest;
+  }
+
+  /** Starts a turn for a lane; the caller has won the exchange on its bell, or its attendant is gone. */
+  post(seat: Seat): void {
+    if (this.#isClosed) return;
+    this.#seats.set(seat.name, seat);
+    const term = seat.beginTerm(performance.now());
+    const task: TurnTask = { memory: seat.region.memory, lane: seat.lane, term };
+    this.#running += 1;
+    this.#pool.run(task).then(
+      (end: TurnEnd) => this.#noteEnd(seat, { term, end }),
+      (error: unknown) => this.#noteCrash(seat, { term, error }),
+    );
+  }
+
+  /**
+   * Looks whether the attendants of all lanes are alive, and replaces those that are not. Needs no event
+   * loop, as long as one worker is left.
+   */
+  look(): void {
+    if (this.#isClosed) return;
+    const now = performance.now();
+    for (const seat of this.#seats.values()) {
+      if (seat.isAttended && this.#isAbandoned(seat, now)) this.#takeOver(seat);
+    }
+  }
+
+  /** Ends all threads. Nothing must be running that is still wanted. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearInterval(this.#watch);
+    for (const pause of this.#pauses) clearTimeout(pause);
+    await this.#pool.destroy();
+  }
+
+  #isAbandoned(seat: Seat, now: number): boolean {
+    const owner = seat.owner;
+    if (owner === 0) return now - seat.postedMs > UNCLAIMED_MS;
+    const slot = this.#control.slotOf(owner);
+    return slot < 0 || now - this.#pulseOf(slot, now).seenMs > STALE_MS;
+  }
+
+  #pulseOf(slot: number, now: number): Pulse {
+    const beat = this.#control.heartbeatOf(slot);
+    let pulse = this.#pulses.get(slot);
+    if (pulse === undefined) {
+      pulse = { beat, seenMs: now };
+      this.#pulses.set(slot, pulse);
+    } else if (pulse.beat !== beat) {
+      pulse.beat = beat;
+      pulse.seenMs = now;
+    }
+    return pulse;
+  }
+
+  #takeOver(seat: Seat): void {
+    const owner = seat.owner;
+    if (owner !== 0) this.#condemn(owner);
+    this.post(seat);
+  }
+
+  #condemn(threadId: number): void {
+    if (this.#condemned.has(threadId)) return;
+    this.#condemned.add(threadId);
+    const worker = this.#pool.threads.find((thread) => thread.threadId === threadId);
+    // Piscina notices the exit and starts another thread as soon as the event loop runs.
+    worker?.terminate().catch(() => {
+      // A thread that is gone already can't be ended; that is all we wanted.
+    });
+    const slot = this.#control.slotOf(threadId);
+    if (slot >= 0) this.#freeSlot(slot);
+  }
+
+  /** The living worker with the fewest turns. */
+  #choose<W extends { readonly id: number; readonly currentUsage: number }>(
+    workers: readonly W[],
+  ): W | null {
+    let chosen: W | null = null;
+    for (const worker of workers) {
+      if (worker.id <= 0 || this.#condemned.has(worker.id)) continue;
+      if (chosen === null || worker.currentUsage < chosen.currentUsage) chosen = worker;
+    }
+    return chosen;
+  }
+
+  #noteEnd(seat: Seat, { term, end }: { term: number; end: TurnEnd }): void {
+    this.#running -= 1;
+    if (end === 'idle' && seat.term === term) seat.crashes = 0;
+  }
+
+  #noteCrash(seat: Seat, { term, error }: { term: number; error: unknown }): void {
+    this.#running -= 1;
+    if (this.#isClosed || this.#control.mode === MODE_STOP) return;
+    this.#noteDeath(error);
+    if (seat.term !== term) return;
+    const crashes = seat.noteCrash();
+    if (crashes === CRASHES_LOUD) {
+      this.#parts.onError(
+        new MillraceError(
+          'MILLRACE_WORKER',
+          `lane ${seat.name} has lost ${crashes} workers in a row without progress: ${textOf(error)}`,
+          error,
+        ),
+      );
+    }
+    if (crashes === 1) this.post(seat);
+    else this.#postLater(seat, crashes);
+  }
+
+  #postLater(seat: Seat, crashes: number): void {
+    const ms = Math.min(CRASH_PAUSE_CAP_MS, CRASH_PAUSE_BASE_MS * 2 ** Math.min(crashes - 2, 10));
+    const term = seat.term;
+    const pause = setTimeout(() => {
+      this.#pauses.delete(pause);
+      if (seat.term === term) this.post(seat);
+    }, ms);
+    this.#pauses.add(pause);
+  }
+
+  /** Counts a dead thread once, however many turns it takes along. */
+  #noteDeath(error: unknown): void {
+    this.#reapSlots();
+    if (typeof error !== 'object' || error === null || this.#countedDeaths.has(error)) return;
+    this.#countedDeaths.add(error);
+    if (this.#isClosed) return;
+    this.#restarts += 1;
+    this.#parts.onError(
+      new MillraceError('MILLRACE_WORKER', `a worker thread died: ${textOf(error)}`, error),
+    );
+  }
+
+  #reapSlots(): void {
+    const living = new Set(this.#pool.threads.map(({ threadId }) => threadId));
+    for (let slot = 0; slot < WORKER_SLOTS; slot += 1) {
+      const threadId = this.#control.threadOf(slot);
+      if (threadId !== 0 && !living.has(threadId)) this.#freeSlot(slot);
+    }
+  }
+
+  #freeSlot(slot: number): void {
+    this.#control.freeSlot(slot);
+    this.#pulses.delete(slot);
+  }
+
+  #hear(message: unknown): void {
+    if (isNote(message)) this.#parts.onNote(message);
+  }
+}
+
+function isNote(message: unknown): message is WorkerNote {
+  return typeof message === 'object' && message !== null && 'millrace' in message;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,60 @@
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+
+/** The part of the file system that the file sink uses; tests put a failing one in its place. */
+export interface FileSystem {
+  makeDirectory(path: string): void;
+  /** Throws when the folder can't be written. */
+  checkWritable(path: string): void;
+  /** Opens for appending, made if missing. */
+  openAppend(path: string, mode: number): number;
+  /** Writes at the end; returns how many bytes, which may be fewer. */
+  append(fd: number, bytes: Uint8Array): number;
+  read(fd: number, span: { at: number; bytes: number }): Uint8Array;
+  size(fd: number): number;
+  /** A number that changes when another file takes the path; -1: there is none. */
+  inode(path: string): number;
+  inodeOf(fd: number): number;
+  truncate(fd: number, bytes: number): void;
+  sync(fd: number): void;
+  close(fd: number): void;
+  list(directory: string): { name: string; bytes: number }[];
+}
+
+export const nodeFileSystem: FileSystem = {
+  makeDirectory: (path) => {
+    mkdirSync(path, { recursive: true });
+  },
+  checkWritable: (path) => accessSync(path, constants.W_OK | constants.X_OK),
+  openAppend: (path, mode) => openSync(path, 'a+', mode),
+  append: (fd, bytes) => writeSync(fd, bytes),
+  read: (fd, { at, bytes }) => {
+    const target = Buffer.alloc(bytes);
+    return target.subarray(0, readSync(fd, target, 0, bytes, at));
+  },
+  size: (fd) => fstatSync(fd).size,
+  inode: (path) => statSync(path, { throwIfNoEntry: false })?.ino ?? -1,
+  inodeOf: (fd) => fstatSync(fd).ino,
+  truncate: (fd, bytes) => ftruncateSync(fd, bytes),
+  sync: (fd) => fsyncSync(fd),
+  close: (fd) => closeSync(fd),
+  list: (directory) =>
+    readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ name }) => ({
+        name,
+        bytes: statSync(`${directory}/${name}`, { throwIfNoEntry: false })?.size ?? 0,
+      })),
+};

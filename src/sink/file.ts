@@ -1,0 +1,301 @@
+import { join } from 'node:path';
+import { threadId } from 'node:worker_threads';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { MillraceError } from '../base/errors.ts';
+import { FileLock } from './file-lock.ts';
+import { type FileSystem, nodeFileSystem } from './file-system.ts';
+import { headOf, indexToWrite, type NameRules, nameOf, periodOf } from './rotation.ts';
+import type { AttemptFacts, Batch, Outcome, Sink } from './sink.ts';
+
+/** What a file sink is opened with: plain data. */
+export interface FileSinkConfig extends NameRules {
+  readonly kind: 'file';
+  readonly directory: string;
+  readonly fsync: 'never' | 'flush' | 'batch';
+  /** Permission of new files. */
+  readonly mode: number;
+}
+
+/** Where the workers of one engine meet before they rotate. */
+export interface SharedWords {
+  readonly memory: SharedArrayBuffer;
+  readonly wordAt: number;
+}
+
+/** How often a file is compared with its path: somebody may have moved it away. */
+const LOOK_MS = 500;
+const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+interface OpenFile {
+  readonly fd: number;
+  readonly path: string;
+  readonly period: string;
+  readonly index: number;
+  readonly inode: number;
+  lookedMs: number;
+}
+
+/**
+ * Makes the folder and proves that it can be written.
+ *
+ * @throws MillraceError MILLRACE_OPTIONS that names the folder
+ */
+export function prepareDirectory(
+  { directory }: { readonly directory: string },
+  fileSystem: FileSystem = nodeFileSystem,
+): void {
+  try {
+    fileSystem.makeDirectory(directory);
+    fileSystem.checkWritable(directory);
+  } catch (error) {
+    throw new MillraceError(
+      'MILLRACE_OPTIONS',
+      `directory ${directory} can't be written: ${textOf(error)}`,
+      error,
+    );
+  }
+}
+
+/**
+ * Appends whole lines to the file of the day or hour. One a thread; several threads and processes may append to the same
+ * file, because each write is whole lines to a file opened with O_APPEND. Where a size limit
+ * asks for "look, then write", the threads of one engine take turns by a lock; processes may overshoot by one batch.
+ */
+export class FileSink implements Sink {
+  readonly separator = '\n';
+  readonly #config: FileSinkConfig;
+  readonly #head: string;
+  readonly #fileSystem: FileSystem;
+  readonly #clock: Clock;
+  readonly #lock: FileLock | undefined;
+  #file: OpenFile | undefined;
+  /** Rest of a line that a full disk cut off; goes first into the same file. */
+  #owed: Uint8Array | undefined;
+  #facts: AttemptFacts = { status: 0, durationMs: 0 };
+  /** Files begun. */
+  rotations = 0;
+  writtenBytes = 0;
+
+  private constructor(
+    config: FileSinkConfig,
+    {
+      fileSystem,
+      clock,
+      words,
+    }: { fileSystem: FileSystem; clock: Clock; words: SharedWords | undefined },
+  ) {
+    this.#config = config;
+    this.#head = headOf(config);
+    this.#fileSystem = fileSystem;
+    this.#clock = clock;
+    this.#lock =
+      words === undefined || config.maxBytes === undefined
+        ? undefined
+        : new FileLock(words.memory, { wordAt: words.wordAt, threadId });
+  }
+
+  /** @param edge what touches the machine; only tests put something else in its place */
+  static open(
+    config: FileSinkConfig,
+    edge: { fileSystem?: FileSystem; clock?: Clock; words?: SharedWords } = {},
+  ): FileSink {
+    return new FileSink(config, {
+      fileSystem: edge.fileSystem ?? nodeFileSystem,
+      clock: edge.clock ?? systemClock,
+      words: edge.words,
+    });
+  }
+
+  get lastAttempt(): AttemptFacts {
+    return this.#facts;
+  }
+
+  async deliver(batch: Batch, _signal: AbortSignal): Promise<Outcome> {
+    const startMs = this.#clock.monotonicMs();
+    const outcome =
+      this.#lock === undefined ? this.#write(batch) : this.#lock.hold(() => this.#write(batch));
+    this.#facts = { status: 0, durationMs: this.#clock.monotonicMs() - startMs };
+    return outcome;
+  }
+
+  #write(batch: Batch): Outcome {
+    let from = 0;
+    let sentBytes = 0;
+    try {
+      while (from < batch.count) {
+        const file = this.#current();
+        this.#payOwed(file);
+        const to = this.#endFor(file, batch, from);
+        const written = this.#append(file, batch, { from, to });
+        from += written.count;
+        sentBytes += written.bytes;
+        if (written.isShort) return this.#partial(from, sentBytes, 'the disk took only a part');
+      }
+      if (this.#config.fsync === 'batch') this.#sync();
+      return { kind: 'delivered', sentBytes };
+    } catch (error) {
+      return this.#partial(from, sentBytes, error);
+    }
+  }
+
+  /** What is in the file for good counts as delivered, but for a sync that failed. */
+  #partial(count: number, sentBytes: number, error: unknown): Outcome {
+    const isFull = FULL_CODES.has(codeOf(error)) || typeof error === 'string';
+    if (codeOf(error) === 'EBADF' || codeOf(error) === 'EIO') this.#forget();
+    const rest: Outcome = {
+      kind: 'retry',
+      reason: isFull ? 'disk_full' : 'disk',
+      message: textOf(error),
+      budget: 'normal',
+    };
+    return count === 0 ? rest : { kind: 'partial', count, sentBytes, rest };
+  }
+
+  /** Index after the last record that goes into the file: a file is full once it has reached its size. */
+  #endFor(file: OpenFile, batch: Batch, from: number): number {
+    const { maxBytes } = this.#config;
+    if (maxBytes === undefined) return batch.count;
+    const start = batch.starts[from] ?? 0;
+    const room = maxBytes - this.#fileSystem.size(file.fd);
+    let to = from + 1;
+    while (to < batch.count && (batch.ends[to - 1] ?? 0) + 1 - start < room) to += 1;
+    return to;
+  }
+
+  #append(
+    file: OpenFile,
+    batch: Batch,
+    { from, to }: { from: number; to: number },
+  ): { count: number; bytes: number; isShort: boolean } {
+    const start = batch.starts[from] ?? 0;
+    const end = (batch.ends[to - 1] ?? 0) + 1;
+    const bytes = this.#fileSystem.append(file.fd, batch.text.subarray(start, end));
+    this.writtenBytes += bytes;
+    if (bytes === end - start) return { count: to - from, bytes, isShort: false };
+    return { ...this.#mend(file, batch, { from, to, until: start + bytes }), isShort: true };
+  }
+
+  /** After a short write: records that are in as a whole count; the rest of a torn line is owed to this file. */
+  #mend(
+    file: OpenFile,
+    batch: Batch,
+    { from, to, until }: { from: number; to: number; until: number },
+  ): { count: number; bytes: number } {
+    let whole = from;
+    while (whole < to && (batch.ends[whole] ?? 0) + 1 <= until) whole += 1;
+    const start = batch.starts[from] ?? 0;
+    const wholeEnd = whole === from ? start : (batch.ends[whole - 1] ?? 0) + 1;
+    if (until === wholeEnd) return { count: whole - from, bytes: wholeEnd - start };
+    if (this.#cutBack(file, batch.text.subarray(wholeEnd, until))) {
+      return { count: whole - from, bytes: wholeEnd - start };
+    }
+    // Others may have written behind it: the line is finished where it is, before anything else of ours.
+    const lineEnd = (batch.ends[whole] ?? 0) + 1;
+    this.#owed = batch.text.slice(until, lineEnd);
+    return { count: whole + 1 - from, bytes: lineEnd - start };
+  }
+
+  /** Takes a torn line out again, if it still is the end of the file. False: others have written behind it. */
+  #cutBack(file: OpenFile, torn: Uint8Array): boolean {
+    try {
+      const at = this.#fileSystem.size(file.fd) - torn.length;
+      const end = this.#fileSystem.read(file.fd, { at, bytes: torn.length });
+      if (Buffer.compare(end, torn) !== 0) return false;
+      this.#fileSystem.truncate(file.fd, at);
+      return true;
+    } catch {
+      // Not every file can be read back or truncated; the line is finished instead.
+      return false;
+    }
+  }
+
+  #payOwed(file: OpenFile): void {
+    while (this.#owed !== undefined) {
+      const bytes = this.#fileSystem.append(file.fd, this.#owed);
+      this.#owed = bytes < this.#owed.length ? this.#owed.subarray(bytes) : undefined;
+    }
+  }
+
+  /** The file to write to now, opened if need be. */
+  #current(): OpenFile {
+    const nowMs = this.#clock.nowMs();
+    const period = periodOf(nowMs, this.#config.rotate);
+    const file = this.#file;
+    if (file !== undefined && (this.#owed !== undefined || this.#isCurrent(file, period))) {
+      return file;
+    }
+    this.#closeFile();
+    return this.#open(period);
+  }
+
+  #isCurrent(file: OpenFile, period: string): boolean {
+    // The clock may be set back: names only move forward within a run, so that none is used again for other content.
+    if (period > file.period) return false;
+    const { maxBytes } = this.#config;
+    if (maxBytes !== undefined && this.#fileSystem.size(file.fd) >= maxBytes) return false;
+    const now = this.#clock.monotonicMs();
+    if (now - file.lookedMs < LOOK_MS) return true;
+    file.lookedMs = now;
+    return this.#fileSystem.inode(file.path) === file.inode;
+  }
+
+  #open(period: string): OpenFile {
+    const { directory, maxBytes, mode } = this.#config;
+    this.#fileSystem.makeDirectory(directory);
+    const index =
+      maxBytes === undefined
+        ? -1
+        : indexToWrite(this.#fileSystem.list(directory), { head: this.#head, period, maxBytes });
+    const path = join(directory, nameOf({ head: this.#head, period, index }));
+    const fd = this.#fileSystem.openAppend(path, mode);
+    this.rotations += 1;
+    const inode = this.#fileSystem.inodeOf(fd);
+    this.#file = { fd, path, period, index, inode, lookedMs: this.#clock.monotonicMs() };
+    return this.#file;
+  }
+
+  #closeFile(): void {
+    const file = this.#file;
+    this.#file = undefined;
+    if (file === undefined) return;
+    try {
+      if (this.#config.fsync !== 'never') this.#fileSystem.sync(file.fd);
+    } finally {
+      this.#fileSystem.close(file.fd);
+    }
+  }
+
+  #forget(): void {
+    try {
+      this.#closeFile();
+    } catch {
+      // The file is in trouble already; a new one is opened next time.
+    }
+  }
+
+  #sync(): void {
+    if (this.#file !== undefined) this.#fileSystem.sync(this.#file.fd);
+  }
+
+  /** Goes over to the file of the present day or hour, and syncs if that is wanted. */
+  async flush(): Promise<void> {
+    try {
+      this.#current();
+      if (this.#config.fsync !== 'never') this.#sync();
+    } catch (error) {
+      throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOf(error)}`, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closeFile();
+  }
+}
+
+function codeOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,208 @@
+import { performance } from 'node:perf_hooks';
+import { Agent, type Dispatcher, EnvHttpProxyAgent, ProxyAgent } from 'undici';
+import { jsonBody } from '../codec/gzip.ts';
+import type { Endpoint } from './endpoint.ts';
+import { outcomeOf, outcomeOfDebug, REPLY_BYTES_MAX } from './reply.ts';
+import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from './sink.ts';
+
+/** What an HTTP sink is opened with: plain data. */
+export interface HttpSinkConfig {
+  readonly kind: 'http' | 'debug';
+  readonly endpoint: Endpoint;
+  readonly appId: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly compress: 'gzip' | 'none';
+  /** zlib level; 0 with 'none'. */
+  readonly level: number;
+  /** Longest time of a connection attempt, of waiting for headers, and between two pieces of the body, in ms. */
+  readonly timeoutMs: number;
+  /** Most sockets to the receiver from this thread. */
+  readonly connections: number;
+  readonly proxy?: string;
+  /** PEM. */
+  readonly ca?: string;
+  /** Version of this library. */
+  readonly version: string;
+  /** Debug only: check, store nothing. */
+  readonly dryRun?: boolean;
+  /** Debug only. */
+  readonly deviceId?: string;
+}
+
+const KEEP_ALIVE_MS = 30_000;
+const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'];
+
+/** Posts batches to a receiver. One a thread; keeps its connections from turn to turn. */
+export class HttpSink implements Sink {
+  readonly separator = ',';
+  readonly #config: HttpSinkConfig;
+  readonly #dispatcher: Dispatcher;
+  readonly #headers: Readonly<Record<string, string>>;
+  #facts: AttemptFacts = { status: 0, durationMs: 0 };
+
+  private constructor(config: HttpSinkConfig) {
+    this.#config = config;
+    this.#dispatcher = openDispatcher(config);
+    this.#headers = fixedHeaders(config);
+  }
+
+  static open(config: HttpSinkConfig): HttpSink {
+    return new HttpSink(config);
+  }
+
+  get lastAttempt(): AttemptFacts {
+    return this.#facts;
+  }
+
+  async deliver(batch: Batch, signal: AbortSignal): Promise<Outcome> {
+    const startMs = performance.now();
+    let status = 0;
+    try {
+      const request = this.#config.kind === 'debug' ? this.#debugRequest(batch) : this.#sync(batch);
+      const reply = await this.#dispatcher.request({
+        origin: this.#config.endpoint.origin,
+        method: 'POST',
+        signal,
+        ...request,
+      });
+      status = reply.statusCode;
+      const body = await readLimited(reply.body);
+      const decide = this.#config.kind === 'debug' ? outcomeOfDebug : outcomeOf;
+      return decide(
+        {
+          status,
+          header: (name) => [reply.headers[name]].flat()[0],
+          body,
+          nowMs: Date.now(),
+        },
+        request.body.length,
+      );
+    } catch (error) {
+      return failureOf(error, signal);
+    } finally {
+      this.#facts = { status, durationMs: performance.now() - startMs };
+    }
+  }
+
+  #sync(batch: Batch): { path: string; body: Buffer; headers: Record<string, string> } {
+    return {
+      path: this.#config.endpoint.syncPath,
+      body: jsonBody(batch, this.#config.compress === 'none' ? 0 : this.#config.level),
+      headers: { ...this.#headers, 'TA-Integration-Count': String(batch.count) },
+    };
+  }
+
+  #debugRequest(batch: Batch): { path: string; body: Buffer; headers: Record<string, string> } {
+    const record = Buffer.from(batch.text.subarray(batch.starts[0], batch.ends[0]));
+    const form = new URLSearchParams({
+      source: 'server',
+      appid: this.#config.appId,
+      data: record.toString('utf8'),
+      dryRun: this.#config.dryRun === true ? '1' : '0',
+    });
+    if (this.#config.deviceId !== undefined) form.set('deviceId', this.#config.deviceId);
+    return {
+      path: this.#config.endpoint.debugPath,
+      body: Buffer.from(form.toString()),
+      headers: { ...this.#headers, 'Content-Type': 'application/x-www-form-urlencoded' },
+    };
+  }
+
+  async flush(): Promise<void> {
+    // Nothing is kept here: a batch is either acknowledged or still in its lane.
+  }
+
+  async close(): Promise<void> {
+    await this.#dispatcher.destroy();
+  }
+}
+
+function openDispatcher(config: HttpSinkConfig): Dispatcher {
+  const tls = config.ca === undefined ? {} : { ca: config.ca };
+  const options = {
+    connections: config.connections,
+    pipelining: 1,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    headersTimeout: config.timeoutMs,
+    bodyTimeout: config.timeoutMs,
+    maxResponseSize: REPLY_BYTES_MAX * 16,
+    connect: { timeout: config.timeoutMs, ...tls },
+  };
+  if (config.proxy !== undefined) {
+    return new ProxyAgent({ ...options, uri: config.proxy, requestTls: tls });
+  }
+  const usesVariables = PROXY_VARIABLES.some((name) => (process.env[name] ?? '') !== '');
+  return usesVariables ? new EnvHttpProxyAgent(options) : new Agent(options);
+}
+
+function fixedHeaders(config: HttpSinkConfig): Record<string, string> {
+  const { authorization } = config.endpoint;
+  return {
+    ...config.headers,
+    'Content-Type': 'application/plaintext',
+    appid: config.appId,
+    compress: config.compress,
+    'TA-Integration-Type': 'millrace',
+    'TA-Integration-Version': config.version,
+    ...(authorization === undefined ? {} : { authorization }),
+  };
+}
+
+/** The body, cut where it is longer than anything the receiver says; the rest is read and dropped, for the connection's sake. */
+async function readLimited(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of body) {
+    if (bytes < REPLY_BYTES_MAX) parts.push(part.subarray(0, REPLY_BYTES_MAX - bytes));
+    bytes += part.length;
+  }
+  return Buffer.concat(parts).toString('utf8');
+}
+
+function failureOf(error: unknown, signal: AbortSignal): Outcome {
+  const code = codeOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    kind: 'retry',
+    reason: signal.aborted ? 'timeout' : reasonOf(code),
+    message: signal.aborted ? 'no answer in time' : `${message}${code === '' ? '' : ` [${code}]`}`,
+    budget: 'normal',
+  };
+}
+
+function codeOf(error: unknown): string {
+  for (let at = error, depth = 0; depth < 4; depth += 1) {
+    if (typeof at !== 'object' || at === null) return '';
+    if ('code' in at && typeof at.code === 'string') return at.code;
+    if (!('cause' in at)) return '';
+    at = at.cause;
+  }
+  return '';
+}
+
+const REASONS: Readonly<Record<string, FailureReason>> = {
+  UND_ERR_CONNECT_TIMEOUT: 'timeout',
+  UND_ERR_HEADERS_TIMEOUT: 'timeout',
+  UND_ERR_BODY_TIMEOUT: 'timeout',
+  ETIMEDOUT: 'timeout',
+  ECONNRESET: 'reset',
+  EPIPE: 'reset',
+  UND_ERR_SOCKET: 'reset',
+  ENOTFOUND: 'dns',
+  EAI_AGAIN: 'dns',
+  EAI_NODATA: 'dns',
+  EPROTO: 'tls',
+};
+
+function reasonOf(code: string): FailureReason {
+  const known = REASONS[code];
+  if (known !== undefined) return known;
+  const isTls =
+    code.startsWith('ERR_TLS') ||
+    code.startsWith('ERR_SSL') ||
+    code.startsWith('CERT_') ||
+    code.includes('CERT') ||
+    code.startsWith('UNABLE_TO_');
+  if (isTls) return 'tls';
+  return code.startsWith('HPE_') ? 'bad_reply' : 'network';
+}

@@ -1,0 +1,149 @@
+import type { FailureReason, Outcome } from './sink.ts';
+
+/** A reply, as far as it decides what becomes of a batch. */
+export interface Reply {
+  readonly status: number;
+  /** Value of a header by its lower-case name. */
+  readonly header: (name: string) => string | undefined;
+  /** Body, cut at {@link REPLY_BYTES_MAX}. */
+  readonly body: string;
+  /** Wall time in ms, to read dates in `Retry-After`. */
+  readonly nowMs: number;
+}
+
+/** Most bytes of a reply that are read. */
+export const REPLY_BYTES_MAX: number = 64 * 1024;
+/** Longest pause a receiver can ask for, in ms. */
+export const RETRY_AFTER_MAX_MS = 600_000;
+const MESSAGE_CHARACTERS_MAX = 512;
+
+/** What a reply of `/sync_server` means for the batch (wire contract, section 2). */
+export function outcomeOf(reply: Reply, sentBytes: number): Outcome {
+  const { status } = reply;
+  if (status === 200) return outcomeOfBody(reply, sentBytes);
+  if (status === 413) return { kind: 'split', message: said(reply) };
+  if (status === 400) return { kind: 'bisect', message: said(reply) };
+  if (status >= 300 && status < 400) {
+    const location = cut(reply.header('location') ?? 'nowhere');
+    return configTrouble('redirect', `the receiver redirects to ${location} (status ${status})`);
+  }
+  if (status === 401 || status === 403 || status === 404) {
+    return configTrouble('config', said(reply));
+  }
+  if (status === 408 || status === 425 || status === 429 || status >= 500) return later(reply);
+  return {
+    kind: 'retry',
+    reason: status >= 400 ? 'http_4xx' : 'bad_reply',
+    message: said(reply),
+    budget: 'few',
+  };
+}
+
+function later(reply: Reply): Outcome {
+  const afterMs = retryAfterMs(reply.header('retry-after'), reply.nowMs);
+  return {
+    kind: 'retry',
+    reason: laterReason(reply.status),
+    message: said(reply),
+    budget: 'normal',
+    ...(afterMs === undefined ? {} : { afterMs }),
+  };
+}
+
+function laterReason(status: number): FailureReason {
+  if (status === 429) return 'http_429';
+  return status >= 500 ? 'http_5xx' : 'http_4xx';
+}
+
+function outcomeOfBody(reply: Reply, sentBytes: number): Outcome {
+  const parsed = parseObject(reply.body);
+  const code: unknown = parsed?.code;
+  if (typeof code !== 'number') {
+    return {
+      kind: 'retry',
+      reason: 'bad_reply',
+      message: `the reply is not the receiver's: ${cut(reply.body)}`,
+      budget: 'few',
+    };
+  }
+  if (code === 0) return { kind: 'delivered', sentBytes };
+  const words = `code ${code}: ${wordsOf(parsed)}`;
+  if (code === -1) return { kind: 'bisect', message: words };
+  if (code === -2 || code === -3) return configTrouble('config', words);
+  return { kind: 'retry', reason: 'receiver_code', message: words, budget: 'few' };
+}
+
+function configTrouble(reason: FailureReason, message: string): Outcome {
+  return { kind: 'retry', reason, message, budget: 'config' };
+}
+
+/** What a reply of `/data_debug` means for the one record (wire contract, section 3). */
+export function outcomeOfDebug(reply: Reply, sentBytes: number): Outcome {
+  if (reply.status !== 200) {
+    const outcome = outcomeOf(reply, sentBytes);
+    return outcome.kind === 'retry' ? outcome : { kind: 'rejected', message: said(reply) };
+  }
+  const parsed = parseObject(reply.body);
+  // Some servers wrap the result: {"code":0,"data":{"errorLevel":…}}.
+  const inner = isObject(parsed?.data) ? parsed.data : parsed;
+  const level: unknown = inner?.errorLevel;
+  if (inner === undefined || typeof level !== 'number') {
+    return {
+      kind: 'retry',
+      reason: 'bad_reply',
+      message: `the reply is not the receiver's: ${cut(reply.body)}`,
+      budget: 'few',
+    };
+  }
+  if (level === 0) return { kind: 'delivered', sentBytes };
+  return { kind: 'rejected', message: cut(`errorLevel ${level}: ${debugReasons(inner)}`) };
+}
+
+function debugReasons(reply: Record<string, unknown>): string {
+  const reasons = Array.isArray(reply.errorReasons) ? reply.errorReasons.map(String) : [];
+  const properties: unknown[] = Array.isArray(reply.errorProperties) ? reply.errorProperties : [];
+  for (const property of properties) {
+    if (isObject(property)) reasons.push(`${property.propertyName}: ${property.errorReason}`);
+  }
+  return reasons.length > 0 ? reasons.join('; ') : wordsOf(reply);
+}
+
+/** Ms a `Retry-After` asks for, seconds or a date; capped; undefined: it says nothing. */
+export function retryAfterMs(value: string | undefined, nowMs: number): number | undefined {
+  if (value === undefined) return undefined;
+  const text = value.trim();
+  const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text) - nowMs;
+  if (Number.isNaN(ms)) return undefined;
+  return Math.min(Math.max(ms, 0), RETRY_AFTER_MAX_MS);
+}
+
+function said(reply: Reply): string {
+  const words = wordsOf(parseObject(reply.body)) || cut(reply.body);
+  return `status ${reply.status}${words === '' ? '' : `: ${words}`}`;
+}
+
+function wordsOf(parsed: Record<string, unknown> | undefined): string {
+  const words: unknown = parsed?.msg ?? parsed?.message;
+  return typeof words === 'string' ? cut(words) : '';
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return isObject(parsed) ? parsed : undefined;
+  } catch {
+    // Not JSON is an answer of its own here, not trouble.
+    return undefined;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** One line of limited length: what a stranger said may be anything. */
+function cut(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is taken out.
+  const line = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+  return line.length <= MESSAGE_CHARACTERS_MAX ? line : `${line.slice(0, MESSAGE_CHARACTERS_MAX)}…`;
+}

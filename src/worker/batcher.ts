@@ -1,0 +1,147 @@
+import type { TextBuffer, Transcoder } from '../codec/transcode.ts';
+import type { LaneConsumer } from '../lane/consumer.ts';
+import type { BatchLimits } from './contract.ts';
+
+/** Why a batch was closed: the label of a counter. */
+export type BatchTrigger = 'full' | 'bytes' | 'linger' | 'flush';
+
+/**
+ * Records of one lane on their way into one attempt: their text, and where each frame ended.
+ * Filled step by step; the lane's frames stay where they are until the records are settled.
+ */
+export class PendingBatch {
+  readonly text: TextBuffer;
+  readonly starts: Uint32Array;
+  readonly ends: Uint32Array;
+  /** Position after the frame of each record. */
+  readonly positions: Int32Array;
+  /** How each record was settled: a counter of settlement.ts; 0: not yet. */
+  readonly outcomes: Uint8Array;
+  /** When each record was accepted, in ms since the region's base, modulo 2^32. */
+  readonly stamps: Uint32Array;
+  count = 0;
+  /** Number of the first record. */
+  firstSeq = 0;
+  /** Position after the last record read. */
+  position = 0;
+  /** Position of the first frame. */
+  startPosition = 0;
+  /** Whether the records are pinned in their lane. */
+  isHeld = false;
+  /** Whether somebody waits to hear about any of the records. */
+  hasNotices = false;
+  /** Records whose settlement has been committed. */
+  committed = 0;
+  /** Whether nobody works on the batch any more. */
+  isFinished = false;
+  /** Bytes that went out for this batch and are not yet in the settlement. */
+  sentBytes = 0;
+  /** What broke while the next frame was read; that record can never be sent. */
+  broken: unknown = undefined;
+  readonly #limits: BatchLimits;
+  readonly #separator: number;
+
+  constructor(limits: BatchLimits, separator: ',' | '\n', text: TextBuffer) {
+    this.#limits = limits;
+    this.#separator = separator.charCodeAt(0);
+    this.text = text;
+    this.starts = new Uint32Array(limits.recordsMax);
+    this.ends = new Uint32Array(limits.recordsMax);
+    this.positions = new Int32Array(limits.recordsMax);
+    this.outcomes = new Uint8Array(limits.recordsMax);
+    this.stamps = new Uint32Array(limits.recordsMax);
+  }
+
+  /** Starts anew with the record `seq` at `position`. */
+  reset(position: number, seq: number): void {
+    this.count = 0;
+    this.firstSeq = seq;
+    this.position = position;
+    this.startPosition = position;
+    this.isHeld = false;
+    this.isFinished = false;
+    this.hasNotices = false;
+    this.committed = 0;
+    this.sentBytes = 0;
+    this.broken = undefined;
+    this.text.at = 1;
+  }
+
+  /** Number of the record after the last one. */
+  get endSeq(): number {
+    return (this.firstSeq + this.count) | 0;
+  }
+
+  /** Text of all records, separators included, in bytes. */
+  get bytes(): number {
+    return this.text.at - 1;
+  }
+
+  /** Text of the records `[from, to)`, separators left out, in bytes. */
+  bytesOf(from: number, to: number): number {
+    if (from >= to) return 0;
+    return (this.ends[to - 1] ?? 0) - (this.starts[from] ?? 0);
+  }
+
+  /** Index of the first record that is not settled. */
+  get firstOpen(): number {
+    let index = this.committed;
+    while (index < this.count && this.outcomes[index] !== 0) index += 1;
+    return index;
+  }
+
+  /** Takes the frame that broke for a record without text, already settled as `counter`. */
+  takeBroken(lane: LaneConsumer, counter: number): void {
+    const at = this.text.at;
+    this.starts[this.count] = at;
+    this.ends[this.count] = at;
+    this.stamps[this.count] = 0;
+    this.position = lane.positionAfter(this.position);
+    this.positions[this.count] = this.position;
+    this.outcomes[this.count] = counter;
+    this.count += 1;
+    this.broken = undefined;
+  }
+
+  /** Reads frames up to `tail` or until a limit is reached. Undefined: there is room for more. */
+  fill(
+    lane: LaneConsumer,
+    transcoder: Transcoder,
+    tail: number,
+  ): 'full' | 'bytes' | 'broken' | undefined {
+    const { recordsMax, bytesMax } = this.#limits;
+    const text = this.text;
+    while (this.position !== tail) {
+      if (this.count === recordsMax) return 'full';
+      if (text.at > bytesMax) return 'bytes';
+      const frameAt = lane.frameAt(this.position, tail);
+      lane.assertFrame(frameAt, this.endSeq);
+      const start = text.at;
+      try {
+        transcoder.append(frameAt, text);
+      } catch (error) {
+        text.at = start;
+        this.broken = error;
+        return 'broken';
+      }
+      this.#close(lane, frameAt, start);
+    }
+    if (this.count === recordsMax) return 'full';
+    return text.at > bytesMax ? 'bytes' : undefined;
+  }
+
+  #close(lane: LaneConsumer, frameAt: number, start: number): void {
+    const index = this.count;
+    const text = this.text;
+    this.stamps[index] = lane.stampAt(frameAt);
+    this.starts[index] = start;
+    this.ends[index] = text.at;
+    text.bytes[text.at] = this.#separator;
+    text.at += 1;
+    if (lane.wantsNotice(frameAt)) this.hasNotices = true;
+    this.position = lane.positionAfter(this.position);
+    this.positions[index] = this.position;
+    this.outcomes[index] = 0;
+    this.count = index + 1;
+  }
+}

@@ -1,0 +1,68 @@
+import type { ErrorReport } from '../base/errors.ts';
+import type { TranscoderOptions } from '../codec/transcode.ts';
+
+/** Plain data that crosses between the engine's thread and the workers. */
+
+/** When a batch is complete: whichever comes first. */
+export interface BatchLimits {
+  readonly recordsMax: number;
+  /** JSON text before compression, in bytes. */
+  readonly bytesMax: number;
+  /** Longest wait of the oldest record, in ms. */
+  readonly lingerMs: number;
+}
+
+/** How often and how slowly a failed attempt is repeated. */
+export interface RetryLimits {
+  /** Repeated attempts before a record expires. */
+  readonly retries: number | 'forever';
+  readonly baseMs: number;
+  readonly capMs: number;
+}
+
+/** `workerData` of every worker of one engine. */
+export interface WorkerConfig {
+  readonly control: SharedArrayBuffer;
+  readonly text: TranscoderOptions;
+  readonly batch: BatchLimits;
+  readonly retry: RetryLimits;
+  /** 'stream': batches go out as they fill up; 'rounds': only when the producer asks, and it waits for the result. */
+  readonly pace: 'stream' | 'rounds';
+  /** What happens to records whose attempts ran out. */
+  readonly onExhausted: 'expire' | 'keep';
+  /** Batches of one lane that may be under way at once; above 1 their order is not kept. */
+  readonly inFlightMax: number;
+  /** Longest time of one attempt, in ms. */
+  readonly attemptTimeoutMs: number;
+  /** How long a lane may be idle before its turn ends, in ms. */
+  readonly idleMs: number;
+  /** File for records refused for good. */
+  readonly deadLetter: string | undefined;
+  /** What the worker entry opens its sink with. */
+  readonly sink: unknown;
+}
+
+/** One task: attend one lane until it is idle. */
+export interface TurnTask {
+  readonly memory: SharedArrayBuffer;
+  readonly lane: number;
+  readonly term: number;
+}
+
+/** How a turn ended. 'fenced': the lane had been given to a later turn. */
+export type TurnEnd = 'idle' | 'fenced' | 'stopped';
+
+/** What a worker tells the engine's thread between turns; nothing waits for it. */
+export type WorkerNote =
+  | { readonly millrace: 'trouble'; readonly report: ErrorReport }
+  | { readonly millrace: 'settled'; readonly notices: readonly Notice[] };
+
+/** Outcome of the records `[fromSeq, toSeq)` of a lane. */
+export interface Notice {
+  readonly region: number;
+  readonly lane: number;
+  readonly fromSeq: number;
+  readonly toSeq: number;
+  readonly state: 'delivered' | 'rejected' | 'dropped' | 'spooled';
+  readonly reason: string;
+}

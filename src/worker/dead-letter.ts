@@ -1,0 +1,38 @@
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { PendingBatch } from './batcher.ts';
+
+/**
+ * Appends records that were refused for good to one file: a JSON object a line,
+ * `{"time":…,"reason":…,"record":{…}}`. Several threads and processes may append to the same file.
+ */
+export class DeadLetterFile {
+  readonly #path: string;
+  #fd: number | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Appends the records `[from, to)`. Throws what the file system throws; nothing is half counted then. */
+  append(batch: PendingBatch, { from, to }: { from: number; to: number }, reason: string): void {
+    this.#fd ??= this.#open();
+    const head = `{"time":"${new Date().toISOString()}","reason":${JSON.stringify(reason)},"record":`;
+    const parts: Buffer[] = [];
+    for (let index = from; index < to; index += 1) {
+      const record = batch.text.bytes.subarray(batch.starts[index], batch.ends[index]);
+      parts.push(Buffer.from(head), Buffer.from(record), Buffer.from('}\n'));
+    }
+    writeSync(this.#fd, Buffer.concat(parts));
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #open(): number {
+    mkdirSync(dirname(this.#path), { recursive: true });
+    return openSync(this.#path, 'a', 0o600);
+  }
+}

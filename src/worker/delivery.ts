@@ -1,0 +1,262 @@
+import { MillraceError } from '../base/errors.ts';
+import type { LedgerWriter, WorkerCounter } from '../lane/ledger.ts';
+import { DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
+import { retryDelayMs } from '../sink/retry.ts';
+import type { Batch, FailureReason, Outcome, Sink } from '../sink/sink.ts';
+import type { PendingBatch } from './batcher.ts';
+import type { RetryLimits } from './contract.ts';
+import type { DeadLetterFile } from './dead-letter.ts';
+import type { Gate } from './gate.ts';
+
+/** What a delivery needs of the lane it works for. */
+export interface DeliveryJob {
+  readonly batch: PendingBatch;
+  /**
+   * Keeps the records of the batch from being dropped to make room, and tells the index of the first that still
+   * waits. -1: the lane was taken away, or the engine stops.
+   */
+  hold(): number;
+  /** Lets the overflow policy have them: a pause begins. */
+  release(): void;
+  /** Settles records `[from, to)`. */
+  settle(range: Span, counter: number, facts: SettleFacts): void;
+  /** Counts records that also went into the dead-letter file. */
+  countDeadLettered(count: number): void;
+}
+
+export interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface SettleFacts {
+  readonly sentBytes: number;
+  /** Words for whoever asked to hear of the records. */
+  readonly reason: string;
+}
+
+/** How a delivery ended. 'kept': attempts ran out, and the records stay in the lane (rounds only). */
+export type DeliveryEnd =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'kept'; readonly message: string };
+
+export interface DeliveryParts {
+  readonly sink: Sink;
+  readonly gate: Gate;
+  readonly ledger: LedgerWriter;
+  readonly limits: RetryLimits;
+  readonly attemptTimeoutMs: number;
+  /** What happens to records whose attempts ran out. */
+  readonly onExhausted: 'expire' | 'keep';
+  readonly deadLetter: DeadLetterFile | undefined;
+  readonly onTrouble: (error: MillraceError) => void;
+}
+
+interface Range {
+  from: number;
+  readonly to: number;
+  attempts: number;
+}
+
+type Failure = Extract<Outcome, { kind: 'retry' }>;
+
+const DONE: DeliveryEnd = { kind: 'done' };
+const STOPPED: DeliveryEnd = { kind: 'stopped' };
+/** Attempts at a reply that nobody can explain, before the records count as refused. */
+const FEW_ATTEMPTS = 3;
+/** Pause between attempts when only people can mend the cause (wrong app id). */
+const CONFIG_PAUSE_MS = 30_000;
+
+/**
+ * Decides what becomes of a batch: the only place that tries again, splits or gives up.
+ * A batch is worked on as a list of ranges, in order, so that the records settled are always a prefix.
+ */
+export class Delivery {
+  readonly #parts: DeliveryParts;
+
+  constructor(parts: DeliveryParts) {
+    this.#parts = parts;
+  }
+
+  /** Works on the records of a batch until all are settled, or it must stop. */
+  async run(job: DeliveryJob): Promise<DeliveryEnd> {
+    const ranges: Range[] = [{ from: 0, to: job.batch.count, attempts: 0 }];
+    for (let range = ranges.pop(); range !== undefined; range = ranges.pop()) {
+      const end = await this.#finish(range, { job, ranges });
+      if (end.kind !== 'done') return end;
+    }
+    return DONE;
+  }
+
+  /** Tries one range until it is settled or has been replaced by its halves. */
+  async #finish(
+    range: Range,
+    { job, ranges }: { job: DeliveryJob; ranges: Range[] },
+  ): Promise<DeliveryEnd> {
+    for (;;) {
+      if (!(await this.#parts.gate.pass(() => job.hold() >= 0))) return STOPPED;
+      const first = job.hold();
+      if (first < 0) return STOPPED;
+      range.from = Math.max(range.from, first);
+      if (range.from >= range.to) return DONE;
+      let outcome = await this.#attempt(job.batch, range);
+      if (outcome.kind === 'partial') {
+        const to = range.from + outcome.count;
+        job.settle({ from: range.from, to }, DELIVERED, { ...outcome, reason: '' });
+        range.from = to;
+        outcome = outcome.rest;
+      }
+      if (outcome.kind !== 'retry') return this.#settle(outcome, range, { job, ranges });
+      const end = await this.#afterFailure(outcome, range, job);
+      if (end !== undefined) return end;
+    }
+  }
+
+  async #attempt(batch: PendingBatch, { from, to }: Span): Promise<Outcome> {
+    const { sink, ledger, attemptTimeoutMs } = this.#parts;
+    const view: Batch = {
+      count: to - from,
+      text: batch.text.bytes,
+      starts: batch.starts.subarray(from, to),
+      ends: batch.ends.subarray(from, to),
+    };
+    // A timer of its own, because AbortSignal.timeout() does not hold the thread's loop open.
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), attemptTimeoutMs);
+    try {
+      const outcome = await sink.deliver(view, abort.signal);
+      const { status, durationMs } = sink.lastAttempt;
+      ledger.add(requestCounter(status));
+      ledger.observe('request_seconds', durationMs / 1000);
+      return outcome;
+    } catch (error) {
+      // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
+      const message = error instanceof Error ? error.message : String(error);
+      return { kind: 'retry', reason: 'network', message, budget: 'few' };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #settle(
+    outcome: Exclude<Outcome, { kind: 'retry' }>,
+    range: Range,
+    { job, ranges }: { job: DeliveryJob; ranges: Range[] },
+  ): DeliveryEnd {
+    switch (outcome.kind) {
+      case 'delivered':
+        job.settle(range, DELIVERED, { sentBytes: outcome.sentBytes, reason: '' });
+        if (this.#parts.gate.succeed()) this.#recovered();
+        return DONE;
+      case 'split':
+      case 'bisect':
+        if (range.to - range.from > 1) this.#halve(range, ranges);
+        else this.#reject(range, job, outcome.message);
+        return DONE;
+      case 'rejected':
+        this.#reject(range, job, outcome.message);
+        return DONE;
+      case 'partial':
+        throw new Error('millrace: a partial outcome inside a partial outcome');
+    }
+  }
+
+  #halve({ from, to }: Range, ranges: Range[]): void {
+    this.#parts.ledger.add('splits');
+    const middle = from + ((to - from) >> 1);
+    ranges.push({ from: middle, to, attempts: 0 }, { from, to: middle, attempts: 0 });
+  }
+
+  #reject(range: Span, job: DeliveryJob, message: string): void {
+    const count = range.to - range.from;
+    this.#parts.onTrouble(
+      new MillraceError('MILLRACE_REJECTED', `${count} record(s) refused for good: ${message}`),
+    );
+    this.#keepDeadLetter(range, job, message);
+    job.settle(range, REJECTED, { sentBytes: 0, reason: message });
+  }
+
+  #keepDeadLetter(range: Span, job: DeliveryJob, message: string): void {
+    if (this.#parts.deadLetter === undefined) return;
+    try {
+      this.#parts.deadLetter.append(job.batch, range, message);
+      job.countDeadLettered(range.to - range.from);
+    } catch (error) {
+      this.#parts.onTrouble(
+        new MillraceError('MILLRACE_UNAVAILABLE', `the dead-letter file took no record: ${error}`),
+      );
+    }
+  }
+
+  /** Undefined: the pause is over, try again. */
+  async #afterFailure(
+    failure: Failure,
+    range: Range,
+    job: DeliveryJob,
+  ): Promise<DeliveryEnd | undefined> {
+    const { gate, ledger, limits } = this.#parts;
+    range.attempts += 1;
+    const isNew = gate.fail(failure.reason);
+    if (isNew) {
+      this.#parts.onTrouble(
+        new MillraceError(
+          'MILLRACE_UNAVAILABLE',
+          `records wait, the attempt will be repeated: ${failure.message} (${failure.reason})`,
+        ),
+      );
+    }
+    if (failure.afterMs !== undefined) gate.pause(failure.afterMs);
+    const end = this.#giveUp(failure, range, job);
+    if (end !== undefined) return end;
+    ledger.add(retryCounter(failure.reason));
+    job.release();
+    await gate.wait(
+      failure.budget === 'config' && limits.retries === 'forever'
+        ? CONFIG_PAUSE_MS
+        : retryDelayMs({
+            attempt: range.attempts,
+            random: Math.random(),
+            baseMs: limits.baseMs,
+            capMs: limits.capMs,
+          }),
+    );
+    return undefined;
+  }
+
+  /** Ends a range whose attempts are used up. Undefined: they are not. */
+  #giveUp(failure: Failure, range: Range, job: DeliveryJob): DeliveryEnd | undefined {
+    const { limits, onExhausted } = this.#parts;
+    const allowed = failure.budget === 'few' ? FEW_ATTEMPTS : limits.retries;
+    if (allowed === 'forever' || range.attempts <= allowed) return undefined;
+    if (onExhausted === 'keep') return { kind: 'kept', message: failure.message };
+    if (failure.budget === 'few') this.#reject(range, job, failure.message);
+    else {
+      job.settle(range, EXPIRED, { sentBytes: 0, reason: failure.message });
+      this.#parts.onTrouble(
+        new MillraceError(
+          'MILLRACE_UNAVAILABLE',
+          `${range.to - range.from} record(s) dropped after ${range.attempts} attempts: ${failure.message}`,
+        ),
+      );
+    }
+    return DONE;
+  }
+
+  #recovered(): void {
+    this.#parts.ledger.add('recoveries');
+  }
+}
+
+function requestCounter(status: number): WorkerCounter {
+  if (status === 413) return 'requests_413';
+  if (status === 429) return 'requests_429';
+  if (status >= 500) return 'requests_5xx';
+  if (status >= 400) return 'requests_4xx';
+  if (status >= 300) return 'requests_3xx';
+  return status >= 200 ? 'requests_2xx' : 'requests_none';
+}
+
+function retryCounter(reason: FailureReason): WorkerCounter {
+  return `retries_${reason}`;
+}

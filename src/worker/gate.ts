@@ -1,0 +1,150 @@
+import {
+  type Control,
+  GATE_FAILURES,
+  GATE_PAUSE_UNTIL,
+  GATE_SHUT_UNTIL,
+  GATE_STATE,
+  GATE_SUCCESS,
+  GATE_TROUBLE,
+  MODE_STOP,
+  MODE_WORD,
+} from '../lane/control.ts';
+import type { FailureReason } from '../sink/sink.ts';
+
+export const GATE_CLOSED = 0;
+export const GATE_HALF_OPEN = 1;
+export const GATE_OPEN = 2;
+
+/** Failed attempts in a row before the receiver is taken for dead. */
+const FAILURES_MAX = 5;
+const OPEN_BASE_MS = 500;
+const OPEN_CAP_MS = 30_000;
+/** A probe that has not come back by then (its thread died) is taken for failed. */
+const PROBE_MS_MAX = 60_000;
+const LOOK_AGAIN_MS = 1000;
+
+const TROUBLES: readonly FailureReason[] = [
+  'timeout',
+  'reset',
+  'dns',
+  'tls',
+  'network',
+  'redirect',
+  'http_4xx',
+  'http_429',
+  'http_5xx',
+  'bad_reply',
+  'receiver_code',
+  'too_large',
+  'config',
+  'disk_full',
+  'disk',
+];
+
+/**
+ * What all workers of an engine know about their receiver: a pause it asked for, and whether it answers at all.
+ *
+ * ```
+ *   CLOSED ── FAILURES_MAX failures in a row ──▶ OPEN ── pause over, one worker wins the exchange ──▶ HALF-OPEN
+ *      ▲                                          ▲                                                      │
+ *      └───────────────── success ────────────────│──────────────── success ─────────────────────────────┤
+ *                                                 └──────────────── failure, longer pause ───────────────┘
+ * ```
+ * So a dead receiver sees one request per pause, whatever the number of workers and lanes.
+ */
+export class Gate {
+  readonly #control: Control;
+  readonly #breaks: boolean;
+
+  /** @param style 'breaker', or 'pauses': only pauses the receiver asked for are kept */
+  constructor(control: Control, style: 'breaker' | 'pauses') {
+    this.#control = control;
+    this.#breaks = style === 'breaker';
+  }
+
+  /** Waits until an attempt is allowed. False: the engine stops. */
+  async pass(isWanted: () => boolean): Promise<boolean> {
+    for (;;) {
+      if (this.#control.mode === MODE_STOP || !isWanted()) return false;
+      const waitMs = this.#waitMs();
+      if (waitMs <= 0) return true;
+      await this.wait(Math.min(waitMs, LOOK_AGAIN_MS));
+    }
+  }
+
+  /** Waits, but not longer than until the engine's mode changes. */
+  async wait(ms: number): Promise<void> {
+    const words = this.#control.words;
+    const mode = this.#control.mode;
+    if (mode === MODE_STOP || ms <= 0) return;
+    const wait = Atomics.waitAsync(words, MODE_WORD, mode, ms);
+    if (wait.async) await wait.value;
+  }
+
+  /** Nobody is to try before `ms` are over: the receiver asked for it. */
+  pause(ms: number): void {
+    const until = (this.#control.nowMs() + ms) | 0;
+    const words = this.#control.words;
+    for (;;) {
+      const present = Atomics.load(words, GATE_PAUSE_UNTIL);
+      if (this.#msUntil(present) > 0 && ((until - present) | 0) <= 0) return;
+      if (Atomics.compareExchange(words, GATE_PAUSE_UNTIL, present, until) === present) return;
+    }
+  }
+
+  /** Notes a success. True: it ends a time of trouble. */
+  succeed(): boolean {
+    const words = this.#control.words;
+    Atomics.store(words, GATE_SUCCESS, (Date.now() / 1000) | 0);
+    if (Atomics.load(words, GATE_FAILURES) !== 0) Atomics.store(words, GATE_FAILURES, 0);
+    if (Atomics.load(words, GATE_STATE) !== GATE_CLOSED) {
+      Atomics.store(words, GATE_STATE, GATE_CLOSED);
+      Atomics.notify(words, MODE_WORD);
+    }
+    return Atomics.exchange(words, GATE_TROUBLE, 0) !== 0;
+  }
+
+  /** Notes a failure. True: this kind of trouble is new. */
+  fail(reason: FailureReason): boolean {
+    const words = this.#control.words;
+    const failures = Atomics.add(words, GATE_FAILURES, 1) + 1;
+    if (this.#breaks && failures >= FAILURES_MAX) this.#open(failures);
+    const trouble = TROUBLES.indexOf(reason) + 1;
+    return Atomics.exchange(words, GATE_TROUBLE, trouble) !== trouble;
+  }
+
+  #open(failures: number): void {
+    const longest = Math.min(
+      OPEN_CAP_MS,
+      OPEN_BASE_MS * 2 ** Math.min(failures - FAILURES_MAX, 16),
+    );
+    // Half of the pause is fixed, half is drawn, so that processes do not come back all at once.
+    this.#shut(longest / 2 + Math.random() * (longest / 2));
+    Atomics.store(this.#control.words, GATE_STATE, GATE_OPEN);
+  }
+
+  #shut(ms: number): void {
+    Atomics.store(this.#control.words, GATE_SHUT_UNTIL, (this.#control.nowMs() + ms) | 0);
+  }
+
+  /** Ms until a mark; not above 0 for a mark so old that it looks like the future. */
+  #msUntil(mark: number): number {
+    const left = (mark - this.#control.nowMs()) | 0;
+    return left > 2 ** 30 ? 0 : left;
+  }
+
+  #waitMs(): number {
+    const words = this.#control.words;
+    const pauseMs = this.#msUntil(Atomics.load(words, GATE_PAUSE_UNTIL));
+    if (pauseMs > 0 || !this.#breaks) return pauseMs;
+    const state = Atomics.load(words, GATE_STATE);
+    if (state === GATE_CLOSED) return 0;
+    const shutMs = this.#msUntil(Atomics.load(words, GATE_SHUT_UNTIL));
+    if (shutMs > 0) return shutMs;
+    // Open and the pause is over, or half-open and the probe never came back: one of those who ask probes.
+    this.#shut(PROBE_MS_MAX);
+    return Atomics.compareExchange(words, GATE_STATE, state, GATE_HALF_OPEN) === state
+      ? 0
+      : LOOK_AGAIN_MS;
+  }
+}

@@ -1,0 +1,132 @@
+import { parentPort, threadId } from 'node:worker_threads';
+import { assert } from '../base/assert.ts';
+import type { MillraceError } from '../base/errors.ts';
+import { Transcoder } from '../codec/transcode.ts';
+import { LaneConsumer } from '../lane/consumer.ts';
+import { Control, HEARTBEAT_MS } from '../lane/control.ts';
+import { LedgerWriter } from '../lane/ledger.ts';
+import { Region } from '../lane/region.ts';
+import type { Sink } from '../sink/sink.ts';
+import type { Notice, TurnEnd, TurnTask, WorkerConfig, WorkerNote } from './contract.ts';
+import { DeadLetterFile } from './dead-letter.ts';
+import { Delivery } from './delivery.ts';
+import { Gate } from './gate.ts';
+import { Turn } from './turn.ts';
+
+/** Regions a thread remembers; those of ended port threads give way. */
+const REGIONS_MAX = 64;
+/** The same words are told at most once in this time, in ms. */
+const TROUBLE_QUIET_MS = 10_000;
+const TROUBLES_MAX = 100;
+
+type OpenSink = (config: WorkerConfig, control: Control) => Sink | Promise<Sink>;
+
+/** What one worker thread keeps from turn to turn. Made by the worker entry, on its first task. */
+export class WorkerRuntime {
+  readonly #config: WorkerConfig;
+  readonly #control: Control;
+  readonly #ledger: LedgerWriter;
+  readonly #slot: number;
+  readonly #sink: Promise<Sink>;
+  readonly #regions = new Map<number, { region: Region; transcoder: Transcoder }>();
+  readonly #toldAtMs = new Map<string, number>();
+  #delivery: Delivery | undefined;
+
+  private constructor(config: WorkerConfig, openSink: OpenSink) {
+    this.#config = config;
+    this.#control = Control.attach(config.control);
+    this.#slot = this.#control.claimSlot(threadId);
+    assert(this.#slot >= 0, 'a worker slot is free');
+    this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(this.#slot));
+    this.#sink = Promise.resolve(openSink(config, this.#control));
+  }
+
+  /** @param config what the engine passed as `workerData` */
+  static start(config: WorkerConfig, openSink: OpenSink): WorkerRuntime {
+    const runtime = new WorkerRuntime(config, openSink);
+    runtime.#startHeart();
+    return runtime;
+  }
+
+  /** Attends one lane. Rejects only for our own mistakes; the engine then gives the lane to a new turn. */
+  async turn(task: TurnTask): Promise<TurnEnd> {
+    const { region, transcoder } = this.#regionOf(task.memory);
+    const lane = LaneConsumer.claim(region, {
+      lane: task.lane,
+      term: task.term,
+      owner: threadId,
+    });
+    if (lane === undefined) return 'fenced';
+    const sink = await this.#sink;
+    this.#ledger.add('turns');
+    this.#delivery ??= this.#makeDelivery(sink);
+    return new Turn(lane, {
+      config: this.#config,
+      control: this.#control,
+      ledger: this.#ledger,
+      transcoder,
+      sink,
+      delivery: this.#delivery,
+      beat: () => this.#control.beat(this.#slot),
+      onTrouble: (error) => this.#tell(error),
+      onSettled: (notice) => this.#notify(notice),
+    }).run();
+  }
+
+  #makeDelivery(sink: Sink): Delivery {
+    const { pace, retry, onExhausted, attemptTimeoutMs, deadLetter } = this.#config;
+    const breaks = pace === 'stream' && retry.retries === 'forever';
+    return new Delivery({
+      sink,
+      gate: new Gate(this.#control, breaks ? 'breaker' : 'pauses'),
+      ledger: this.#ledger,
+      limits: retry,
+      attemptTimeoutMs,
+      onExhausted,
+      deadLetter: deadLetter === undefined ? undefined : new DeadLetterFile(deadLetter),
+      onTrouble: (error) => this.#tell(error),
+    });
+  }
+
+  #regionOf(memory: SharedArrayBuffer): { region: Region; transcoder: Transcoder } {
+    // Each task brings the memory as an object of its own; the region's number tells which it is.
+    const region = Region.attach(memory);
+    const known = this.#regions.get(region.id);
+    if (known !== undefined) return known;
+    const [oldest] = this.#regions.keys();
+    if (this.#regions.size >= REGIONS_MAX && oldest !== undefined) this.#regions.delete(oldest);
+    const made = { region, transcoder: new Transcoder(region, this.#config.text) };
+    this.#regions.set(region.id, made);
+    return made;
+  }
+
+  /** Shows life while no batch does, and how busy the thread is. */
+  #startHeart(): void {
+    let last = performance.eventLoopUtilization();
+    const timer = setInterval(() => {
+      this.#control.beat(this.#slot);
+      const { active } = performance.eventLoopUtilization(last);
+      last = performance.eventLoopUtilization();
+      this.#ledger.add('busy_ms', active);
+    }, HEARTBEAT_MS);
+    timer.unref();
+    process.on('exit', () => this.#control.freeSlot(this.#slot));
+  }
+
+  #tell(error: MillraceError): void {
+    const now = performance.now();
+    const toldAt = this.#toldAtMs.get(error.message);
+    if (toldAt !== undefined && now - toldAt < TROUBLE_QUIET_MS) return;
+    if (this.#toldAtMs.size >= TROUBLES_MAX) this.#toldAtMs.clear();
+    this.#toldAtMs.set(error.message, now);
+    this.#post({ millrace: 'trouble', report: error.report() });
+  }
+
+  #notify(notice: Notice): void {
+    this.#post({ millrace: 'settled', notices: [notice] });
+  }
+
+  #post(note: WorkerNote): void {
+    parentPort?.postMessage(note);
+  }
+}

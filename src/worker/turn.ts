@@ -1,0 +1,439 @@
+import { MillraceError } from '../base/errors.ts';
+import { TextBuffer, type Transcoder } from '../codec/transcode.ts';
+import type { LaneConsumer } from '../lane/consumer.ts';
+import { type Control, MODE_RUN, MODE_STOP } from '../lane/control.ts';
+import type { SleepMark } from '../lane/doorbell.ts';
+import type { LedgerWriter } from '../lane/ledger.ts';
+import {
+  DEAD_LETTERED,
+  DELIVERED,
+  EXPIRED,
+  IN_HAND,
+  OVERFLOW_OLDEST,
+  RAW_BYTES,
+  REJECTED,
+  RELEASED,
+  SENT_BYTES,
+  type Settlement,
+} from '../lane/settlement.ts';
+import type { Sink } from '../sink/sink.ts';
+import { type BatchTrigger, PendingBatch } from './batcher.ts';
+import type { Notice, TurnEnd, WorkerConfig } from './contract.ts';
+import type { Delivery, DeliveryEnd, DeliveryJob, SettleFacts, Span } from './delivery.ts';
+
+/** What a thread lends to each of its turns. */
+export interface TurnTools {
+  readonly config: WorkerConfig;
+  readonly control: Control;
+  readonly ledger: LedgerWriter;
+  readonly transcoder: Transcoder;
+  readonly sink: Sink;
+  readonly delivery: Delivery;
+  /** Shows that the thread is alive. */
+  readonly beat: () => void;
+  readonly onTrouble: (error: MillraceError) => void;
+  readonly onSettled: (notice: Notice) => void;
+}
+
+/** Results of a round, as the producer reads them. */
+export const ROUND_DONE = 0;
+/** Attempts ran out; the records are still in the lane, or expired, as the plan says. */
+export const ROUND_KEPT = 1;
+/** Some records were refused for good. */
+export const ROUND_REJECTED = 2;
+
+const TEXT_SPARE_BYTES: number = 64 * 1024;
+/** Frames are about half as long as their text; a wake-up a little early is harmless. */
+const FRAME_SHARE = 0.5;
+
+/** One attendance of one lane, from claim to idleness. */
+export class Turn {
+  readonly #lane: LaneConsumer;
+  readonly #tools: TurnTools;
+  readonly #free: PendingBatch[] = [];
+  /** Batches on their way, in the order of the lane. */
+  readonly #inFlight: PendingBatch[] = [];
+  readonly #underWay = new Set<Promise<DeliveryEnd>>();
+  #batch: PendingBatch;
+  #openedMs = 0;
+  #roundDone: number;
+  #roundCode = ROUND_DONE;
+  #roundMessage = '';
+  #isFenced = false;
+
+  constructor(lane: LaneConsumer, tools: TurnTools) {
+    this.#lane = lane;
+    this.#tools = tools;
+    this.#batch = this.#takeBatch();
+    this.#batch.reset(lane.head, lane.headSeq);
+    this.#roundDone = lane.loadRoundDone();
+  }
+
+  /** Attends the lane until it has been idle for a while, is taken away, or the engine stops. */
+  async run(): Promise<TurnEnd> {
+    for (;;) {
+      this.#tools.beat();
+      if (this.#tools.control.mode === MODE_STOP) return this.#end('stopped');
+      if (this.#isFenced || !this.#lane.holds()) return this.#end('fenced');
+      const end =
+        this.#tools.config.pace === 'rounds' ? await this.#roundStep() : await this.#streamStep();
+      if (end !== undefined) return this.#end(end);
+    }
+  }
+
+  /** Nothing of this turn is left when it returns. */
+  async #end(end: TurnEnd): Promise<TurnEnd> {
+    await Promise.all(this.#underWay);
+    return end;
+  }
+
+  async #streamStep(): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const batch = this.#batch;
+    const wasEmpty = batch.count === 0;
+    const filled = this.#fill(lane.loadTail());
+    if (filled === 'broken') return undefined;
+    if (wasEmpty && batch.count > 0) this.#openedMs = performance.now();
+    const trigger = filled ?? this.#dueTrigger();
+    if (trigger !== undefined) {
+      await this.#send(trigger);
+      return undefined;
+    }
+    if (batch.count > 0) {
+      await lane.bell.sleep(this.#mark(batch), this.#lingerLeftMs());
+      return undefined;
+    }
+    if (lane.loadRound() !== this.#roundDone) {
+      await this.#syncSink();
+      return undefined;
+    }
+    return this.#rest();
+  }
+
+  /** Reads what there is. What the producer dropped meanwhile to make room is taken out again. */
+  #fill(tail: number): 'full' | 'bytes' | 'broken' | undefined {
+    const lane = this.#lane;
+    const batch = this.#batch;
+    let filled: 'full' | 'bytes' | 'broken' | undefined;
+    try {
+      filled = batch.fill(lane, this.#tools.transcoder, tail);
+    } catch (error) {
+      // A frame that gave way while it was read looks like a broken promise of the producer.
+      if (!lane.holds() || ((lane.headSeq - batch.endSeq) | 0) <= 0) throw error;
+    }
+    if (!lane.holds()) return 'broken';
+    if (((lane.headSeq - batch.endSeq) | 0) > 0) {
+      batch.reset(lane.head, lane.headSeq);
+      return 'broken';
+    }
+    if (filled === 'broken' && batch.count === 0) this.#settleBroken();
+    return filled === 'broken' && batch.count > 0 ? 'full' : filled;
+  }
+
+  /** A frame that can't be turned into text is our mistake; its record is counted, its neighbours go on. */
+  #settleBroken(): void {
+    const batch = this.#batch;
+    this.#tools.onTrouble(
+      new MillraceError('MILLRACE_WORKER', `a record could not be read: ${batch.broken}`),
+    );
+    batch.takeBroken(this.#lane, REJECTED);
+    batch.isFinished = true;
+    this.#inFlight.push(batch);
+    this.#startBatch(batch);
+    this.#commit();
+  }
+
+  #dueTrigger(): BatchTrigger | undefined {
+    const batch = this.#batch;
+    if (batch.count === 0) return undefined;
+    if (((this.#lane.loadFlushPosition() - batch.startPosition) | 0) > 0) return 'flush';
+    if (this.#tools.control.mode !== MODE_RUN) return 'flush';
+    return this.#lingerLeftMs() <= 0 ? 'linger' : undefined;
+  }
+
+  #lingerLeftMs(): number {
+    const { lingerMs } = this.#tools.config.batch;
+    const seenMs = performance.now() - this.#openedMs;
+    // By the stamp, unless the wall clock was set back meanwhile; never longer than lingerMs from now.
+    const ageMs = (this.#nowMs() - (this.#batch.stamps[0] ?? 0)) | 0;
+    return Math.min(lingerMs, lingerMs - Math.max(ageMs, seenMs));
+  }
+
+  /** Wall time in ms since the region's base. */
+  #nowMs(): number {
+    return Date.now() - this.#lane.region.baseMs;
+  }
+
+  #mark(batch: PendingBatch): SleepMark {
+    const { recordsMax, bytesMax } = this.#tools.config.batch;
+    const bytes = Math.min(bytesMax * FRAME_SHARE, this.#lane.region.laneBytes / 2);
+    return {
+      head: batch.startPosition,
+      wakePosition: (batch.startPosition + Math.max(8, bytes)) | 0,
+      wakeSeq: (batch.firstSeq + recordsMax) | 0,
+      round: this.#roundDone,
+    };
+  }
+
+  /** Waits for the next record; after `idleMs` without one the lane is given up. */
+  async #rest(): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const batch = this.#batch;
+    const mark = {
+      head: batch.position,
+      wakePosition: (batch.position + 1) | 0,
+      wakeSeq: (batch.endSeq + 1) | 0,
+      round: this.#roundDone,
+    };
+    await Promise.all(this.#underWay);
+    await lane.bell.sleep(mark, this.#tools.config.idleMs);
+    if (lane.loadTail() !== batch.position || lane.loadRound() !== this.#roundDone)
+      return undefined;
+    if (this.#tools.control.mode === MODE_STOP) return 'stopped';
+    return lane.bell.leave(mark) ? 'idle' : undefined;
+  }
+
+  /** Sends the batch; with several in flight, waits only until there is room for the next. */
+  async #send(trigger: BatchTrigger): Promise<void> {
+    const { config, ledger, delivery } = this.#tools;
+    const batch = this.#batch;
+    ledger.add('batches');
+    ledger.add(`batch_${trigger}`);
+    ledger.observe('batch_records', batch.count);
+    ledger.observe('batch_raw_bytes', batch.bytes);
+    this.#inFlight.push(batch);
+    this.#startBatch(batch);
+    const run = delivery.run(this.#jobOf(batch)).then((end) => {
+      this.#underWay.delete(run);
+      batch.isFinished = end.kind === 'done';
+      if (end.kind !== 'done') this.#isFenced = true;
+      this.#commit();
+      return end;
+    });
+    this.#underWay.add(run);
+    if (this.#underWay.size >= config.inFlightMax) await Promise.race(this.#underWay);
+    // A sink that never really waits (a file) would keep timers and the thread's other lanes out.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Opens the next batch behind `previous`. */
+  #startBatch(previous: PendingBatch): void {
+    this.#batch = this.#takeBatch();
+    this.#batch.reset(previous.position, previous.endSeq);
+  }
+
+  #takeBatch(): PendingBatch {
+    const { config, sink } = this.#tools;
+    const bytes = Math.min(config.batch.bytesMax, 8 * TEXT_SPARE_BYTES) + TEXT_SPARE_BYTES;
+    return (
+      this.#free.pop() ?? new PendingBatch(config.batch, sink.separator, new TextBuffer(bytes))
+    );
+  }
+
+  #jobOf(batch: PendingBatch): DeliveryJob {
+    return {
+      batch,
+      hold: () => this.#hold(batch),
+      release: () => this.#release(batch),
+      settle: (span, counter, facts) => this.#settle(batch, { span, counter, facts }),
+      countDeadLettered: (count) => {
+        this.#change((state) => state.add(DEAD_LETTERED, count));
+      },
+    };
+  }
+
+  #hold(batch: PendingBatch): number {
+    if (this.#tools.control.mode === MODE_STOP) return -1;
+    if (batch.isHeld) return this.#lane.holds() ? batch.firstOpen : -1;
+    const isOurs = this.#change((state) => {
+      if (((batch.position - state.pin) | 0) <= 0) return;
+      state.pin = batch.position;
+      state.pinSeq = batch.endSeq;
+    });
+    if (!isOurs) return -1;
+    batch.isHeld = true;
+    // Records that were dropped before they were pinned are accounted for already.
+    const dropped = (this.#lane.headSeq - batch.firstSeq) | 0;
+    batch.committed = Math.min(Math.max(batch.committed, dropped), batch.count);
+    return batch.firstOpen;
+  }
+
+  /** Before a pause: what had to give way is dropped for good, and the rest may give way from now on. */
+  #release(batch: PendingBatch): void {
+    if (!this.#lane.holds()) return;
+    for (let index = batch.firstOpen; index < batch.count; index += 1) {
+      if (((batch.firstSeq + index - this.#lane.headSeq) | 0) >= 0) break;
+      batch.outcomes[index] = OVERFLOW_OLDEST;
+      if (batch.hasNotices) {
+        const span = { from: index, to: index + 1 };
+        this.#notify(batch, span, { counter: OVERFLOW_OLDEST, reason: 'overflow' });
+      }
+    }
+    this.#commit();
+    if (this.#inFlight.length > 1) return;
+    batch.isHeld = !this.#change((state) => {
+      state.pin = state.head;
+      state.pinSeq = state.headSeq;
+    });
+  }
+
+  #settle(
+    batch: PendingBatch,
+    { span, counter, facts }: { span: Span; counter: number; facts: SettleFacts },
+  ): void {
+    batch.outcomes.fill(counter, span.from, span.to);
+    batch.sentBytes += facts.sentBytes;
+    if (counter !== DELIVERED) this.#roundTrouble(counter, facts.reason);
+    if (counter === DELIVERED) this.#observe(batch, span, facts.sentBytes);
+    // Before the commit: a thread that dies in between has told the truth and settles the rest of the batch again.
+    if (batch.hasNotices) this.#notify(batch, span, { counter, reason: facts.reason });
+    this.#tools.beat();
+    this.#commit();
+  }
+
+  /** Keeps the gravest trouble of a round: a refusal before a time-out. */
+  #roundTrouble(counter: number, reason: string): void {
+    if (this.#roundCode === ROUND_REJECTED) return;
+    this.#roundCode = counter === REJECTED ? ROUND_REJECTED : ROUND_KEPT;
+    this.#roundMessage = reason;
+  }
+
+  #observe(batch: PendingBatch, { from, to }: Span, sentBytes: number): void {
+    const { ledger } = this.#tools;
+    ledger.observe('batch_sent_bytes', sentBytes);
+    const nowMs = this.#nowMs();
+    let runFrom = from;
+    for (let index = from + 1; index <= to; index += 1) {
+      if (index < to && batch.stamps[index] === batch.stamps[runFrom]) continue;
+      const ageMs = Math.max(0, (nowMs - (batch.stamps[runFrom] ?? 0)) | 0);
+      ledger.observe('delivery_seconds', ageMs / 1000, index - runFrom);
+      runFrom = index;
+    }
+  }
+
+  #notify(
+    batch: PendingBatch,
+    { from, to }: Span,
+    { counter, reason }: { counter: number; reason: string },
+  ): void {
+    this.#tools.onSettled({
+      region: this.#lane.region.id,
+      lane: this.#lane.lane,
+      fromSeq: (batch.firstSeq + from) | 0,
+      toSeq: (batch.firstSeq + to) | 0,
+      state: stateOf(counter),
+      reason: counter === EXPIRED && reason === '' ? 'expired' : reason,
+    });
+  }
+
+  /** Commits what is settled, as far as nothing unsettled comes before it. */
+  #commit(): void {
+    for (let batch = this.#inFlight[0]; batch !== undefined; batch = this.#inFlight[0]) {
+      const to = batch.firstOpen;
+      if (to > batch.committed && !this.#commitUpTo(batch, to)) return;
+      if (!batch.isFinished || batch.committed < batch.count) return;
+      this.#inFlight.shift();
+      this.#free.push(batch);
+    }
+  }
+
+  #commitUpTo(batch: PendingBatch, to: number): boolean {
+    const { committed, firstSeq, outcomes } = batch;
+    const isOurs = this.#change((state) => {
+      for (let index = committed; index < to; index += 1) {
+        state.add(outcomes[index] ?? 0, 1);
+        const gaveWay = ((firstSeq + index - state.headSeq) | 0) < 0;
+        state.add(gaveWay ? IN_HAND : RELEASED, gaveWay ? -1 : 1);
+      }
+      state.add(RAW_BYTES, batch.bytesOf(committed, to));
+      state.add(SENT_BYTES, batch.sentBytes);
+      moveHead(state, (firstSeq + to) | 0, batch.positions[to - 1] ?? 0);
+    });
+    if (!isOurs) return false;
+    batch.committed = to;
+    batch.sentBytes = 0;
+    return true;
+  }
+
+  #change(change: (state: Settlement) => void): boolean {
+    if (this.#lane.commit(change)) return true;
+    this.#isFenced = true;
+    return false;
+  }
+
+  /** Answers a flush that wants the sink flushed as well, once everything before it is settled. */
+  async #syncSink(): Promise<void> {
+    const round = this.#lane.loadRound();
+    await Promise.all(this.#underWay);
+    try {
+      await this.#tools.sink.flush();
+      this.#endRound(round, ROUND_DONE, '');
+    } catch (error) {
+      this.#endRound(round, ROUND_KEPT, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #endRound(round: number, code: number, message: string): void {
+    if (!this.#lane.holds()) return;
+    this.#lane.endRound(round, code, message);
+    this.#roundDone = round;
+  }
+
+  /** Sends what was there when the producer asked, and tells it how that went. */
+  async #roundStep(): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const round = lane.loadRound();
+    if (round === this.#roundDone) return this.#restBetweenRounds();
+    const until = lane.loadFlushPosition();
+    this.#roundCode = ROUND_DONE;
+    this.#roundMessage = '';
+    this.#batch.reset(lane.head, lane.headSeq);
+    while (((until - this.#batch.position) | 0) > 0) {
+      if (this.#fill(until) === 'broken') continue;
+      const batch = this.#batch;
+      this.#inFlight.push(batch);
+      this.#startBatch(batch);
+      this.#tools.ledger.add('batches');
+      this.#tools.ledger.observe('batch_records', batch.count);
+      this.#tools.ledger.observe('batch_raw_bytes', batch.bytes);
+      const end = await this.#tools.delivery.run(this.#jobOf(batch));
+      batch.isFinished = true;
+      if (end.kind !== 'done') {
+        this.#inFlight.length = 0;
+        if (end.kind === 'kept') this.#endRound(round, ROUND_KEPT, end.message);
+        return end.kind === 'stopped' ? 'stopped' : undefined;
+      }
+      this.#commit();
+    }
+    this.#endRound(round, this.#roundCode, this.#roundMessage);
+    return undefined;
+  }
+
+  async #restBetweenRounds(): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const tail = lane.loadTail();
+    const mark = {
+      head: lane.loadFlushPosition(),
+      wakePosition: (tail + lane.region.laneBytes) | 0,
+      wakeSeq: (lane.loadTailSeq() + 0x4000_0000) | 0,
+      round: this.#roundDone,
+    };
+    await lane.bell.sleep(mark, this.#tools.config.idleMs);
+    if (lane.loadRound() !== this.#roundDone) return undefined;
+    return lane.bell.leave(mark) ? 'idle' : undefined;
+  }
+}
+
+function moveHead(state: Settlement, seq: number, position: number): void {
+  if (((seq - state.headSeq) | 0) <= 0) return;
+  state.headSeq = seq;
+  state.head = position;
+  if (((state.head - state.pin) | 0) <= 0) return;
+  state.pin = state.head;
+  state.pinSeq = state.headSeq;
+}
+
+function stateOf(counter: number): Notice['state'] {
+  if (counter === DELIVERED) return 'delivered';
+  return counter === REJECTED ? 'rejected' : 'dropped';
+}
