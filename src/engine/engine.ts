@@ -14,7 +14,7 @@ import { Seat } from './seat.ts';
 import { SettledListeners } from './settled.ts';
 import type { Stats } from './stats.ts';
 import { Supervisor } from './supervisor.ts';
-import { blockUntil, resolveWhen } from './waits.ts';
+import { blockUntil, holdOpen, resolveWhen } from './waits.ts';
 
 /** What the client adds to a consumer's plan. */
 export interface EngineClient extends Omit<RecorderOptions, 'queueRecordsMax'> {
@@ -134,8 +134,8 @@ export class Engine {
     if (this.#state === 'closed') return;
     const deadlineMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
     const waits = this.#seats.map((seat) => this.#flushSeat(seat));
-    const inTime = await Promise.all(
-      waits.map(({ isDone, word }) => resolveWhen(isDone, word, { deadlineMs })),
+    const inTime = await holdOpen(() =>
+      Promise.all(waits.map(({ isDone, word }) => resolveWhen(isDone, word, { deadlineMs }))),
     );
     if (inTime.includes(false)) throw timeoutError('flush', timeoutMs, this.stats().queued);
     this.#throwRoundTrouble();
@@ -189,7 +189,7 @@ export class Engine {
    * counted as dropped by the shutdown. Idempotent: later calls give the same account.
    */
   close({ timeoutMs = CLOSE_TIMEOUT_MS }: Deadline = {}): Promise<Stats> {
-    this.#closed ??= this.#close(timeoutMs);
+    this.#closed ??= holdOpen(() => this.#close(timeoutMs));
     return this.#closed;
   }
 

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 
+/** Value of `#lib`, and the name of the package. */
+export const LIBRARY_NAME = 'millrace';
+
 const UNKNOWN = '0.0.0';
 
 /** Version of this package: `#lib_version` of every event, and a header of every request. */
 export const LIBRARY_VERSION: string = readVersion();
-
-/** Value of `#lib`. */
-export const LIBRARY_NAME = 'millrace';
 
 function readVersion(): string {
   // The compiled file is one folder deeper than the source; a bundle has neither place.

@@ -1,5 +1,6 @@
 /** Longest single wait: nothing is trusted to notify, so whoever waits looks again. */
 const SLICE_MS = 100;
+const HOLD_MS = 60_000;
 
 /**
  * Blocks this thread until `isDone`, looking again whenever the word at `index` leaves its value, and at least every
@@ -36,5 +37,15 @@ export async function resolveWhen(
     const ms = Math.min(leftMs, SLICE_MS);
     const wait = Atomics.waitAsync(word.words, word.index, value, ms);
     if (wait.async) await wait.value;
+  }
+}
+
+/** Runs `work` and keeps the process alive meanwhile: neither Atomics.waitAsync nor an ending thread does. */
+export async function holdOpen<T>(work: () => Promise<T>): Promise<T> {
+  const hold = setInterval(() => {}, HOLD_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(hold);
   }
 }
