@@ -10,10 +10,10 @@ import { MetricsCollector, type MetricsRegistry } from './metrics/collector.ts';
 import {
   type CommonFields,
   type Properties,
-  type RecordFields,
   TRACK,
   TRACK_OVERWRITE,
   TRACK_UPDATE,
+  type UnsetFields,
   USER_ADD,
   USER_APPEND,
   USER_DEL,
@@ -64,11 +64,6 @@ export interface UpdatableEventFields<Props = Properties> extends EventFields<Pr
 /** A change of a user's properties. */
 export interface UserFields<Props = Properties> extends CommonFields {
   readonly properties: Props;
-}
-
-/** Names of user properties to remove: several, one, or the keys of an object. */
-export interface UnsetFields extends CommonFields {
-  readonly properties: readonly string[] | string | Properties;
 }
 
 /** Removal of a user. */
@@ -169,13 +164,12 @@ export class Analytics {
 
   /** Removes user properties. */
   userUnset(fields: UnsetFields): boolean {
-    const unset = unsetFields(fields);
-    return this.#engine.record(USER_UNSET, unset, 'properties');
+    return this.#engine.record(USER_UNSET, fields, 'properties');
   }
 
   /** Removes a user. */
   userDel(fields: DeleteFields): boolean {
-    return this.#engine.record(USER_DEL, { ...fields, properties: undefined });
+    return this.#engine.record(USER_DEL, fields);
   }
 
   /** Adds properties to every later `track*` record; of two values the later wins. They are copied. */
@@ -263,17 +257,4 @@ function planOf(consumer: unknown): EnginePlan {
 
 function isRegistry(value: unknown): value is MetricsRegistry {
   return typeof value === 'object' && value !== null && 'registerMetric' in value;
-}
-
-/** The names as properties, each with the value 0, as the wire has it. */
-function unsetFields(fields: UnsetFields): RecordFields {
-  const names: unknown = fields?.properties;
-  const list = typeof names === 'string' ? [names] : namesOf(names);
-  if (list.length === 0) return { ...fields, properties: undefined };
-  return { ...fields, properties: Object.fromEntries(list.map((name) => [name, 0])) };
-}
-
-function namesOf(names: unknown): string[] {
-  if (Array.isArray(names)) return names.map(String);
-  return typeof names === 'object' && names !== null ? Object.keys(names) : [];
 }

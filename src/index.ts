@@ -5,7 +5,6 @@ export {
   type DeleteFields,
   type EventFields,
   type FirstEventFields,
-  type UnsetFields,
   type UpdatableEventFields,
   type UserFields,
 } from './analytics.ts';
@@ -23,4 +22,5 @@ export type {
   Properties,
   PropertyValue,
   SettledOutcome,
+  UnsetFields,
 } from './record/types.ts';

@@ -20,7 +20,13 @@ import {
   UUID_BYTES,
 } from '../lane/layout.ts';
 import { isEventName, NAME_CHARACTERS_MAX } from '../record/names.ts';
-import { type Shape, ShapeTable } from '../record/shapes.ts';
+import {
+  compareSpellings,
+  type Shape,
+  ShapeTable,
+  type Spellings,
+  spellingsOf,
+} from '../record/shapes.ts';
 import {
   isTrackKind,
   LIFT_APP_ID,
@@ -48,10 +54,16 @@ export interface SuperProperties {
   readonly inline: Properties | undefined;
   /** Lifted fields among them (`#ip`, `#app_id` …), by LIFT_ number; undefined: none. */
   readonly lifted: readonly (string | undefined)[] | undefined;
+  readonly spellings: Spellings;
 }
 
 /** Super properties of a client that has none. */
-export const NO_SUPER: SuperProperties = { epoch: 0, inline: undefined, lifted: undefined };
+export const NO_SUPER: SuperProperties = {
+  epoch: 0,
+  inline: undefined,
+  lifted: undefined,
+  spellings: new Map(),
+};
 
 /** What one frame is made of, besides the caller's fields. */
 export interface FrameContext {
@@ -133,29 +145,37 @@ export class FrameEncoder {
     writer.skip(this.#uuid ? FRAME_HEADER_BYTES + UUID_BYTES : FRAME_HEADER_BYTES);
     this.#id(fields.distinctId, 'distinctId');
     this.#id(fields.accountId, 'accountId');
-    const root = isTrack
-      ? this.#shapes.root(this.#eventOf(fields), this.#strict ? checkEvent : allowEvent)
-      : this.#shapes.root('', allowEvent);
     const properties = fields.properties ?? EMPTY;
+    const root = isTrack ? this.#eventRoot(fields.event) : this.#shapes.base;
     const shape = this.#properties(root, properties, context.kind);
+    if (isTrack && shape.comparedWith !== context.supers) this.#compare(shape, context.supers);
     const id = shape.id === 0 ? this.#publish(shape) : shape.id;
     let flags = this.#uuid ? FLAG_UUID : 0;
-    if (isTrack && this.#addDynamic(properties, context)) flags |= FLAG_DYNAMIC;
+    if (isTrack && this.#addDynamic(shape, properties, context)) flags |= FLAG_DYNAMIC;
     if (this.#addExtras()) flags |= FLAG_EXTRAS;
     if (fields.onSettled !== undefined) flags |= FLAG_NOTIFY;
     const length = (writer.at - at + FRAME_ALIGN - 1) & -FRAME_ALIGN;
     if (writer.isOverflowed || at + length > limit) return OVERFLOW;
     target.bytes.fill(0, writer.at, at + length);
-    if (this.#uuid) this.#writeUuid(target.bytes, at + UUID_AT);
-    target.bytes[at + KIND_AT] = context.kind;
-    target.bytes[at + FLAGS_AT] = flags;
-    target.bytes[at + FLAGS_AT + 1] = 0;
-    target.bytes[at + FLAGS_AT + 2] = 0;
-    target.view.setUint32(at + STAMP_AT, context.stampMs, true);
-    target.view.setUint32(at + SHAPE_AT, id, true);
-    target.view.setUint32(at + EPOCH_AT, isTrack ? context.supers.epoch : 0, true);
-    target.view.setFloat64(at + TIME_AT, this.#timeMs, true);
+    this.#writeHeader(target, at, { flags, id, isTrack, context });
     return length;
+  }
+
+  #writeHeader(
+    { bytes, view }: WriteTarget,
+    at: number,
+    frame: { flags: number; id: number; isTrack: boolean; context: FrameContext },
+  ): void {
+    const { flags, id, isTrack, context } = frame;
+    if (this.#uuid) this.#writeUuid(bytes, at + UUID_AT);
+    bytes[at + KIND_AT] = context.kind;
+    bytes[at + FLAGS_AT] = flags;
+    bytes[at + FLAGS_AT + 1] = 0;
+    bytes[at + FLAGS_AT + 2] = 0;
+    view.setUint32(at + STAMP_AT, context.stampMs, true);
+    view.setUint32(at + SHAPE_AT, id, true);
+    view.setUint32(at + EPOCH_AT, isTrack ? context.supers.epoch : 0, true);
+    view.setFloat64(at + TIME_AT, this.#timeMs, true);
   }
 
   /** Notes what came as arguments, which wins over the same field inside properties. */
@@ -174,11 +194,12 @@ export class FrameEncoder {
     if (fields.firstCheckId !== undefined) this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId);
   }
 
-  #eventOf(fields: RecordFields): string {
-    const event: unknown = fields.event;
-    if (typeof event === 'string') return event;
+  #eventRoot(event: unknown): Shape {
+    if (typeof event === 'string') {
+      return this.#shapes.root(event, this.#strict ? checkEvent : allowEvent);
+    }
     if (this.#strict) throw badEvent(event);
-    return '';
+    return this.#shapes.base;
   }
 
   #id(id: unknown, name: string): void {
@@ -237,36 +258,58 @@ export class FrameEncoder {
     return INLINE_FROM + shape.size;
   }
 
+  /** Super properties have to be spelled as the record's own names: looked at once for a shape and an epoch. */
+  #compare(shape: Shape, supers: SuperProperties): void {
+    if (this.#strict) compareSpellings(shape.spellings, supers.spellings);
+    shape.comparedWith = supers;
+  }
+
   /** A map of the dynamic properties, and of the super properties that no slot holds. False: there are none. */
-  #addDynamic(own: Properties, { dynamic, supers }: FrameContext): boolean {
-    if (supers.lifted !== undefined) {
-      for (let code = 0; code < LIFT_CODES; code += 1) this.#lift(code, supers.lifted[code]);
-    }
-    if (dynamic === undefined && supers.inline === undefined) return false;
-    const writer = this.#writer;
-    const headerAt = writer.skip(3);
+  #addDynamic(shape: Shape, own: Properties, { dynamic, supers }: FrameContext): boolean {
+    const { inline, lifted } = supers;
     let count = 0;
-    if (dynamic !== undefined) {
-      const at = writer.at;
-      try {
-        count = this.#addMap(dynamic, [own]);
-      } catch (error) {
-        this.#onDynamicError(error);
-        writer.at = at;
+    if (dynamic !== undefined || inline !== undefined) {
+      const writer = this.#writer;
+      const headerAt = writer.skip(3);
+      if (dynamic !== undefined) count = this.#tryDynamic(dynamic, { shape, own, supers });
+      if (inline !== undefined) {
+        count += this.#addMap(inline, count === 0 ? [own] : [own, dynamic ?? EMPTY]);
       }
+      if (count === 0) writer.at = headerAt;
+      else writer.mapHeader(headerAt, count);
     }
-    if (supers.inline !== undefined) {
-      count += this.#addMap(supers.inline, count === 0 ? [own] : [own, dynamic ?? EMPTY]);
-    }
-    if (count === 0) writer.at = headerAt;
-    else writer.mapHeader(headerAt, count);
+    if (lifted !== undefined) this.#liftAll(lifted);
     return count > 0;
+  }
+
+  #liftAll(lifted: readonly (string | undefined)[]): void {
+    for (let code = 0; code < LIFT_CODES; code += 1) this.#lift(code, lifted[code]);
+  }
+
+  /** Dynamic properties that are wrong are left out, and the record goes without them. */
+  #tryDynamic(
+    dynamic: Properties,
+    { shape, own, supers }: { shape: Shape; own: Properties; supers: SuperProperties },
+  ): number {
+    const { at } = this.#writer;
+    try {
+      if (this.#strict) {
+        const spellings = spellingsOf(Object.keys(dynamic));
+        compareSpellings(shape.spellings, spellings);
+        compareSpellings(spellings, supers.spellings);
+      }
+      return this.#addMap(dynamic, [own]);
+    } catch (error) {
+      this.#onDynamicError(error);
+      this.#writer.at = at;
+      return 0;
+    }
   }
 
   /** Writes the entries of `from` that none of `before` has, and returns how many they are. */
   #addMap(from: Properties, before: readonly Properties[]): number {
     const writer = this.#writer;
-    let shape = this.#dynamicShapes.root('', allowEvent);
+    let shape = this.#dynamicShapes.base;
     let count = 0;
     for (const key of Object.keys(from)) {
       const value: unknown = from[key];
@@ -385,7 +428,7 @@ function checkEvent(event: string): void {
 }
 
 function allowEvent(): void {
-  // Without checks every text may name an event; user records have no event name.
+  // Without checks every text may name an event.
 }
 
 function badEvent(event: unknown): MillraceError {

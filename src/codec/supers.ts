@@ -49,7 +49,7 @@ function tryEncode(
   const lifted: (string | undefined)[] = new Array(LIFT_CODES).fill(undefined);
   writer.start(target, 0, bytes);
   writer.skip(MAP_HEADER_BYTES);
-  let shape = shapes.root('', allowRoot);
+  let shape = shapes.base;
   let count = 0;
   for (const key of Object.keys(properties)) {
     const value: unknown = properties[key];
@@ -90,8 +90,4 @@ function liftedText(
     'MILLRACE_INVALID_VALUE',
     `super properties: ${LIFT_NAMES[code]} is ${show(value)}; ${rule}`,
   );
-}
-
-function allowRoot(): void {
-  // Super properties have no event name to check.
 }

@@ -67,6 +67,7 @@ export class TextBuffer {
 interface ShapeText {
   /** `,"#event_name":"…"`, or nothing for user records. */
   readonly event: Uint8Array;
+  /** In lower case: to the receiver a name in another spelling is the same. */
   readonly keys: ReadonlySet<string>;
   /** `,"key":` for each key. */
   readonly runs: readonly Uint8Array[];
@@ -255,7 +256,7 @@ export class Transcoder {
     const json = this.#json;
     const keys = this.#dynamicKeys();
     const tail = [...this.#supers, ...this.#presets].filter(
-      ({ key }) => !keys.has(key) && !shape.keys.has(key),
+      ({ key }) => !keys.has(key.toLowerCase()) && !shape.keys.has(key.toLowerCase()),
     );
     const isZoneSet =
       keys.has(ZONE_OFFSET) ||
@@ -277,7 +278,7 @@ export class Transcoder {
     const keys = new Set<string>();
     json.from = this.#dynamicAt;
     for (let count = json.takeMapCount(); count > 0; count -= 1) {
-      keys.add(json.takeString());
+      keys.add(json.takeString().toLowerCase());
       json.skip(1);
     }
     return keys;
@@ -333,7 +334,9 @@ export class Transcoder {
   #tailOf(shape: ShapeText, epoch: number): Tail {
     if (shape.tail.epoch === epoch) return shape.tail;
     if (epoch !== this.#supersEpoch) this.#readSupers(epoch);
-    const entries = [...this.#supers, ...this.#presets].filter(({ key }) => !shape.keys.has(key));
+    const entries = [...this.#supers, ...this.#presets].filter(
+      ({ key }) => !shape.keys.has(key.toLowerCase()),
+    );
     shape.tail = {
       epoch,
       text: Uint8Array.from(Buffer.concat(entries.map(({ text }) => text))),
@@ -370,7 +373,7 @@ function shapeText({ event, keys }: Definition): ShapeText {
   const eventText = utf8(eventRun);
   return {
     event: eventText,
-    keys: new Set(keys),
+    keys: new Set(keys.map((key) => key.toLowerCase())),
     runs,
     runBytes: runs.reduce((sum, run) => sum + run.length, eventText.length),
     tail: NO_TAIL,

@@ -245,7 +245,7 @@ export class ValueWriter {
   #map(value: object, place: Place): boolean {
     const headerAt = this.skip(3);
     let count = 0;
-    let shape = this.#nested.root('', allowName);
+    let shape = this.#nested.base;
     for (const key of Object.keys(value)) {
       const inner: unknown = Reflect.get(value, key);
       const next = this.#step(shape, key, { inner, place });
@@ -357,10 +357,6 @@ export function writeTarget(memory: ArrayBuffer | SharedArrayBuffer): WriteTarge
 interface Place {
   readonly name: string;
   readonly depth: number;
-}
-
-function allowName(): void {
-  // The root of nested objects has no name of its own to check.
 }
 
 function isPlain(value: object): boolean {

@@ -3,7 +3,7 @@ import type { TranscoderOptions } from '../codec/transcode.ts';
 import { Control, MODE_DRAIN, MODE_STOP } from '../lane/control.ts';
 import type { LaneProducer } from '../lane/producer.ts';
 import { Region } from '../lane/region.ts';
-import type { RecordFields, SettledOutcome } from '../record/types.ts';
+import type { RecordFields, SettledOutcome, UnsetFields } from '../record/types.ts';
 import type { WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import { Accounts } from './accounts.ts';
 import { workerEntry } from './entry.ts';
@@ -120,7 +120,7 @@ export class Engine {
    *
    * @throws MillraceError MILLRACE_CLOSED after close, and under validation 'throw' for a wrong call
    */
-  record(kind: number, fields: RecordFields, required?: RequiredField): boolean {
+  record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
     if (this.#state !== 'open') throw closedError();
     return this.recorder.record(kind, fields, required);
   }

@@ -14,11 +14,15 @@ import {
 } from '../lane/layout.ts';
 import { LaneProducer } from '../lane/producer.ts';
 import type { Region } from '../lane/region.ts';
+import { spellingsOf } from '../record/shapes.ts';
 import {
   LIFT_NAMES,
   type Properties,
   type RecordFields,
   type SettledOutcome,
+  type UnsetFields,
+  USER_DEL,
+  USER_UNSET,
 } from '../record/types.ts';
 import { hashId } from './hash.ts';
 
@@ -131,34 +135,46 @@ export class Recorder {
    * @returns false when the overflow policy, or validation 'drop', kept it out
    * @throws MillraceError under validation 'throw' for a wrong call; nothing was accepted
    */
-  record(kind: number, fields: RecordFields, required?: RequiredField): boolean {
-    if (required !== undefined && this.#validation !== 'off') {
-      const missing = missingField(required, fields);
-      if (missing !== undefined) return this.refuse(missing, fields);
-    }
+  record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
     this.#calls += 1;
-    if (this.#calls % SAMPLE_EVERY !== 0) return this.#record(kind, fields);
+    if (this.#calls % SAMPLE_EVERY !== 0) return this.#record(kind, fields, required);
     const startMs = performance.now();
-    const isIn = this.#record(kind, fields);
+    const isIn = this.#record(kind, fields, required);
     this.#observeCall((performance.now() - startMs) / 1000);
     return isIn;
   }
 
-  #record(kind: number, fields: RecordFields): boolean {
-    if (this.#isBusy) return this.#recordNested(kind, fields);
+  #record(
+    kind: number,
+    given: RecordFields | UnsetFields,
+    required: RequiredField | undefined,
+  ): boolean {
+    if (this.#isBusy) return this.#recordNested(kind, { given, required });
     let isIn = false;
     try {
+      const fields = this.#fieldsOf(kind, given, required);
       const lane = this.#laneOf(fields);
       const context = this.#prepare(kind);
       this.#isBusy = true;
       isIn = this.#write(lane, fields, context);
     } catch (error) {
       this.#isBusy = false;
-      return this.refuse(error, fields);
+      return this.#refuse(error, given);
     }
     this.#isBusy = false;
     if (this.#deferred.length > 0) this.#offerDeferred();
     return isIn;
+  }
+
+  /** The fields as the encoder takes them; what is required is there. */
+  #fieldsOf(
+    kind: number,
+    given: RecordFields | UnsetFields,
+    required: RequiredField | undefined,
+  ): RecordFields {
+    const fields = kind === USER_UNSET || kind === USER_DEL ? reshape(kind, given) : given;
+    if (required !== undefined && this.#validation !== 'off') checkRequired(required, fields);
+    return fields as RecordFields;
   }
 
   #prepare(kind: number): FrameContext {
@@ -227,10 +243,14 @@ export class Recorder {
   }
 
   /** A call from inside another one: written aside, and put into its lane after the outer record. */
-  #recordNested(kind: number, fields: RecordFields): boolean {
+  #recordNested(
+    kind: number,
+    { given, required }: { given: RecordFields | UnsetFields; required: RequiredField | undefined },
+  ): boolean {
     const outer = { ...this.#context };
     const scratch = this.#scratch;
     try {
+      const fields = this.#fieldsOf(kind, given, required);
       const lane = this.#laneOf(fields);
       this.#scratch = writeTarget(new ArrayBuffer(SCRATCH_BYTES));
       Object.assign(this.#context, { kind, nowMs: Date.now(), dynamic: undefined });
@@ -241,7 +261,7 @@ export class Recorder {
       this.#deferred.push({ lane, frame, listener: fields.onSettled });
       return true;
     } catch (error) {
-      return this.refuse(error, fields);
+      return this.#refuse(error, given);
     } finally {
       Object.assign(this.#context, outer);
       this.#scratch = scratch;
@@ -302,7 +322,7 @@ export class Recorder {
   }
 
   /** Counts a wrong call, and throws or tells as the validation mode says. */
-  refuse(error: unknown, fields: RecordFields): false {
+  #refuse(error: unknown, fields: unknown): false {
     this.#count(INVALID_FLOAT, 1);
     const refusal =
       error instanceof MillraceError
@@ -373,6 +393,7 @@ export class Recorder {
       epoch: published,
       inline: isInline ? encoded.copy : undefined,
       lifted: encoded.lifted,
+      spellings: spellingsOf(Object.keys(encoded.copy)),
     };
   }
 
@@ -437,22 +458,36 @@ export class Recorder {
 
 const REQUIRED_LIFTS = { eventId: '#event_id', firstCheckId: '#first_check_id' } as const;
 
-function missingField(required: RequiredField, fields: unknown): MillraceError | undefined {
+/** @throws MillraceError MILLRACE_MISSING_FIELD */
+function checkRequired(required: RequiredField, fields: unknown): void {
   const { properties, [required]: value } = (fields ?? {}) as RecordFields;
   if (required === 'properties') {
-    return typeof properties === 'object' && properties !== null
-      ? undefined
-      : missing(`properties is ${show(properties)}; this kind of record needs them`);
+    if (typeof properties === 'object' && properties !== null) return;
+    throw missing(`properties is ${show(properties)}; this kind of record needs them`);
   }
   const lifted: unknown = properties?.[REQUIRED_LIFTS[required]];
-  if ((value ?? lifted ?? '') !== '') return undefined;
-  return missing(
+  if ((value ?? lifted ?? '') !== '') return;
+  throw missing(
     `${required} is ${show(value)}; this kind of record needs it, a text that is not empty`,
   );
 }
 
 function missing(message: string): MillraceError {
   return new MillraceError('MILLRACE_MISSING_FIELD', message);
+}
+
+/** userUnset: the names as properties with the value 0, as the wire has it. userDel: no properties. */
+function reshape(kind: number, fields: RecordFields | UnsetFields): RecordFields {
+  const names = kind === USER_UNSET ? namesOf(fields.properties) : [];
+  const properties =
+    names.length === 0 ? undefined : Object.fromEntries(names.map((name) => [name, 0]));
+  return { ...fields, properties };
+}
+
+function namesOf(names: unknown): string[] {
+  if (typeof names === 'string') return [names];
+  if (Array.isArray(names)) return Array.from(names, String);
+  return typeof names === 'object' && names !== null ? Object.keys(names) : [];
 }
 
 function isId(id: unknown): id is string {

@@ -26,6 +26,9 @@ export class Shape {
   lastKey = '\u0000';
   lastShape: Shape | undefined = undefined;
   next: Map<string, Shape> | undefined = undefined;
+  /** Super properties whose names were compared with these keys last. */
+  comparedWith: object | undefined = undefined;
+  #spellings: Spellings | undefined = undefined;
 
   constructor(parent: Shape | undefined, key: string, event: string, lift = 0) {
     this.parent = parent;
@@ -35,6 +38,12 @@ export class Shape {
     this.size = parent === undefined ? 0 : parent.size + 1;
   }
 
+  /** How the keys are spelled. */
+  get spellings(): Spellings {
+    this.#spellings ??= spellingsOf(this.keys());
+    return this.#spellings;
+  }
+
   /** The keys in order. */
   keys(): string[] {
     const keys: string[] = [];
@@ -42,6 +51,26 @@ export class Shape {
       keys.unshift(shape.key);
     }
     return keys;
+  }
+}
+
+/** Spelling of names by their lower-case form. */
+export type Spellings = ReadonlyMap<string, string>;
+
+/** How names are spelled. */
+export function spellingsOf(names: readonly string[]): Spellings {
+  return new Map(names.map((name) => [name.toLowerCase(), name]));
+}
+
+/**
+ * Checks that no name of one list is in the other in another spelling.
+ *
+ * @throws MillraceError MILLRACE_INVALID_NAME
+ */
+export function compareSpellings(one: Spellings, other: Spellings): void {
+  for (const [lower, name] of one) {
+    const found = other.get(lower);
+    if (found !== undefined && found !== name) throw clash(name, found);
   }
 }
 
@@ -59,6 +88,8 @@ export function liftOf(name: string): number {
 
 /** The trees of all key lists one client has used. Bounded; beyond, shapes are made for one record only. */
 export class ShapeTable {
+  /** The empty key list of whatever has no event name: user records, super properties, objects in values. */
+  readonly base: Shape = new Shape(undefined, '', '');
   readonly #checks: 'strict' | 'none';
   readonly #roots = new Map<string, Shape>();
   readonly #lifts = new Map<string, Shape>();
@@ -73,7 +104,7 @@ export class ShapeTable {
     }
   }
 
-  /** The empty key list of an event ('' for user records), whose name was checked by `check` when it is new. */
+  /** The empty key list of an event, whose name was checked by `check` when it is new. */
   root(event: string, check: (event: string) => void): Shape {
     if (event === this.#lastEvent && this.#lastRoot !== undefined) return this.#lastRoot;
     let root = this.#roots.get(event);
@@ -135,12 +166,16 @@ function checkCase(shape: Shape, key: string): void {
   const lower = key.toLowerCase();
   for (let seen: Shape | undefined = shape; seen?.parent !== undefined; seen = seen.parent) {
     if (seen.key.toLowerCase() === lower) {
-      throw new MillraceError(
-        'MILLRACE_INVALID_NAME',
-        `properties: the names ${show(seen.key)} and ${show(key)} differ only in case; the receiver takes them for one`,
-      );
+      throw clash(seen.key, key);
     }
   }
+}
+
+function clash(one: string, other: string): MillraceError {
+  return new MillraceError(
+    'MILLRACE_INVALID_NAME',
+    `properties: the names ${show(one)} and ${show(other)} differ only in case; the receiver takes them for one`,
+  );
 }
 
 function badName(name: string): MillraceError {

@@ -106,3 +106,8 @@ export interface RecordFields extends CommonFields {
   readonly eventId?: string | undefined;
   readonly firstCheckId?: string | undefined;
 }
+
+/** Names of user properties to remove: several, one, or the keys of an object. */
+export interface UnsetFields extends CommonFields {
+  readonly properties: readonly string[] | string | Properties;
+}

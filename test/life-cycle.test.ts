@@ -1,0 +1,218 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { after, before, beforeEach, test } from 'node:test';
+import { Analytics, AsyncBatchConsumer, LoggingConsumer, type Stats } from '../src/index.ts';
+import {
+  assertBalanced,
+  newDirectory,
+  readRecords,
+  runProgram,
+  TestReceiver,
+  until,
+} from './support.ts';
+
+let receiver: TestReceiver;
+
+before(async () => {
+  receiver = await TestReceiver.start();
+});
+beforeEach(() => receiver.reset());
+after(() => receiver.stop());
+
+interface Flood {
+  readonly accepted: number;
+  readonly inTime: boolean;
+  readonly stats: Stats;
+}
+
+function lastMessage<T>(messages: readonly unknown[]): T {
+  return messages.at(-1) as T;
+}
+
+test('process.exit() right after 10 000 calls delivers all of them by HTTP', async () => {
+  const run = await runProgram('exit', ['async', receiver.url, '10000']);
+  assert.equal(run.code, 0, run.stderr);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.equal(unique, 10_000, run.stderr);
+  assert.equal(duplicates, 0);
+});
+
+test('process.exit() right after 10 000 calls writes all of them to files', async () => {
+  const directory = newDirectory();
+  const run = await runProgram('exit', ['file', directory, '10000']);
+  assert.equal(run.code, 0, run.stderr);
+  assert.equal(readRecords(directory, readdirSync(directory)).length, 10_000);
+});
+
+test('process.exit() sends what a BatchConsumer has not sent yet', async () => {
+  const run = await runProgram('exit', ['batch', receiver.url, '1007']);
+  assert.equal(run.code, 0, run.stderr);
+  assert.equal((await receiver.snapshot()).unique, 1007);
+});
+
+test('an exit that can not save its records says how many there were', async () => {
+  const dead = await TestReceiver.start();
+  await dead.stop();
+  const run = await runProgram('exit', ['async', dead.url, '1000']);
+  assert.match(run.stderr, /the process ended with 1000 records neither delivered nor saved/);
+});
+
+for (const kind of ['async', 'file', 'batch']) {
+  test(`a process that flushed but never closed ends by itself (${kind})`, async () => {
+    const target = kind === 'file' ? newDirectory() : receiver.url;
+    const run = await runProgram('idle', [kind, target]);
+    assert.equal(run.signal, null, 'it was not killed');
+    assert.equal(run.code, 0, run.stderr);
+    const stats = lastMessage<Stats>(run.messages);
+    assertBalanced(stats);
+    assert.equal(stats.delivered, 1000);
+  });
+
+  test(`a closed client leaves no thread, handle or timer (${kind})`, async () => {
+    const target = kind === 'file' ? newDirectory() : receiver.url;
+    const run = await runProgram('closed', [kind, target]);
+    assert.equal(run.code, 0, run.stderr);
+    const { stats, left } = lastMessage<{ stats: Stats; left: string[][] }>(run.messages);
+    assertBalanced(stats);
+    for (const kindOfHandle of ['MessagePort', 'Worker', 'Timeout', 'Immediate', 'TCPSocketWrap']) {
+      assert.ok(!left.flat().includes(kindOfHandle), `left: ${left.flat()}`);
+    }
+    assert.deepEqual(left[1], left[0]);
+  });
+}
+
+for (const [kind, workers] of [
+  ['async', '1'],
+  ['async', '2'],
+  ['file', '1'],
+] as const) {
+  test(`a loop that never yields, from the first tick on, loses nothing (${kind}, ${workers} workers)`, async () => {
+    const directory = newDirectory();
+    const target = kind === 'file' ? directory : receiver.url;
+    const run = await runProgram('first-tick', [kind, target, '200000', workers]);
+    assert.equal(run.code, 0, run.stderr);
+    const { accepted, inTime, stats } = lastMessage<Flood>(run.messages);
+    assertBalanced(stats);
+    assert.equal(accepted, 200_000);
+    assert.ok(inTime);
+    assert.equal(stats.delivered, 200_000);
+    if (kind === 'async') assert.equal((await receiver.snapshot()).unique, 200_000);
+    else assert.equal(readRecords(directory, readdirSync(directory)).length, 200_000);
+  });
+}
+
+test('the same loop loses nothing when one of two workers dies meanwhile', async () => {
+  const run = await runProgram('kill-worker', [receiver.url, '200000', '2']);
+  assert.equal(run.code, 0, run.stderr);
+  const { accepted, inTime, stats } = run.messages.find(
+    (message) => 'accepted' in (message as object),
+  ) as Flood;
+  assertBalanced(stats);
+  assert.equal(accepted, 200_000);
+  assert.ok(inTime);
+  assert.equal(stats.delivered, 200_000);
+  assert.equal((await receiver.snapshot()).unique, 200_000);
+});
+
+test('a worker that dies in the middle of a batch costs no record, and another takes over', async () => {
+  process.env.MILLRACE_TEST_KILL_AFTER = '5';
+  const errors: string[] = [];
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 2,
+      batchSize: 50,
+      workerFile: new URL('./killing-worker.js', import.meta.url),
+    }),
+    { onError: (error) => errors.push(error.code) },
+  );
+  for (let index = 0; index < 20_000; index += 1) {
+    ta.track({ accountId: `u${index % 100}`, event: 'kill', properties: { index } });
+    if (index % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await ta.flush();
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 20_000);
+  assert.equal((await receiver.snapshot()).unique, 20_000);
+});
+
+test('records of one user arrive in the order of the calls, with 503s in between', async () => {
+  await receiver.setFaults([{ action: { kind: 'status', status: 503 }, probability: 0.2 }]);
+  const ta = new Analytics(
+    new AsyncBatchConsumer({ url: receiver.url, appId: 'A', workers: 3, batchSize: 100 }),
+    { onError: () => {} },
+  );
+  const users = 50;
+  for (let index = 0; index < 20_000; index += 1) {
+    ta.track({ accountId: `user${index % users}`, event: 'step', properties: { index } });
+    if (index % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await ta.flush();
+  await receiver.setFaults([]);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 20_000);
+  assert.ok(stats.retries > 0, 'there were 503s');
+  const last = new Map<unknown, number>();
+  for (const event of await receiver.events()) {
+    const { index } = event.properties as { index: number };
+    const user = event['#account_id'];
+    assert.ok(index > (last.get(user) ?? -1), `user ${user}: ${index} after ${last.get(user)}`);
+    last.set(user, index);
+  }
+  assert.equal(last.size, users);
+});
+
+test('close() twice gives the same account, and later calls are refused', async () => {
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  ta.track({ accountId: 'u', event: 'e' });
+  const [first, second] = await Promise.all([ta.close(), ta.close()]);
+  assert.deepEqual(first, second);
+  assert.throws(() => ta.track({ accountId: 'u', event: 'e' }), { code: 'MILLRACE_CLOSED' });
+  assertBalanced(ta.stats());
+  assert.equal(ta.stats().accepted, 1);
+});
+
+test('what a dead receiver leaves at the end of close() is counted as dropped by the shutdown', async () => {
+  const dead = await TestReceiver.start();
+  await dead.stop();
+  const outcomes: string[] = [];
+  const ta = new Analytics(new AsyncBatchConsumer({ url: dead.url, appId: 'A' }), {
+    onError: () => {},
+  });
+  for (let index = 0; index < 100; index += 1) {
+    ta.track({
+      accountId: `u${index}`,
+      event: 'e',
+      onSettled: ({ state, reason }) => outcomes.push(`${state} ${reason}`),
+    });
+  }
+  const stats = await ta.close({ timeoutMs: 300 });
+  assertBalanced(stats);
+  assert.equal(stats.dropped.shutdown, 100);
+  assert.deepEqual(outcomes, new Array(100).fill('dropped shutdown'));
+});
+
+test('onSettled hears of every record once, whatever became of it', async () => {
+  const counts = new Map<string, number>();
+  const count = (state: string) => counts.set(state, (counts.get(state) ?? 0) + 1);
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }), {
+    validation: 'drop',
+    onError: () => {},
+  });
+  for (let index = 0; index < 1000; index += 1) {
+    ta.track({
+      accountId: `u${index % 7}`,
+      event: index % 10 === 0 ? 'not a name' : 'fine',
+      onSettled: ({ state }) => count(state),
+    });
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  await until(() => counts.size === 2, 'both outcomes are known');
+  assert.equal(counts.get('dropped'), 100);
+  assert.equal(counts.get('delivered'), 900);
+  assert.equal(stats.dropped.invalid, 100);
+});

@@ -1,0 +1,171 @@
+import {
+  Analytics,
+  AsyncBatchConsumer,
+  BatchConsumer,
+  type Consumer,
+  DebugConsumer,
+  LoggingConsumer,
+  MillraceError,
+} from '../src/index.ts';
+import { decodeGolden, type GoldenCase, loadGolden } from './support.ts';
+
+/** Programs that tests run as processes of their own. Each is named by its first argument. */
+const programs: Readonly<Record<string, (args: readonly string[]) => Promise<void> | void>> = {
+  exit: trackAndExit,
+  idle: trackAndFlush,
+  closed: closeAndList,
+  'first-tick': fillInFirstTick,
+  golden: runGolden,
+  'kill-worker': killWorkerWhileBlocked,
+};
+
+function consumerOf(kind: string, target: string, more: object = {}): Consumer {
+  switch (kind) {
+    case 'file':
+      return new LoggingConsumer({ directory: target, ...more });
+    case 'batch':
+      return new BatchConsumer({ url: target, appId: 'A', ...more });
+    case 'debug':
+      return new DebugConsumer({ url: target, appId: 'A', ...more });
+    default:
+      return new AsyncBatchConsumer({ url: target, appId: 'A', ...more });
+  }
+}
+
+function send(message: object): void {
+  process.send?.(message);
+}
+
+/** Tracks and exits in the same tick, without close. */
+function trackAndExit([kind = '', target = '', count = '0']: readonly string[]): void {
+  const ta = new Analytics(consumerOf(kind, target));
+  for (let index = 0; index < Number(count); index += 1) {
+    ta.track({ accountId: `u${index % 100}`, event: 'last', properties: { index } });
+  }
+  process.exit(0);
+}
+
+/** Tracks, flushes, and leaves it at that: the process has to end by itself. */
+async function trackAndFlush([kind = '', target = '']: readonly string[]): Promise<void> {
+  const ta = new Analytics(consumerOf(kind, target));
+  for (let index = 0; index < 1000; index += 1) {
+    ta.track({ accountId: `u${index % 100}`, event: 'idle', properties: { index } });
+  }
+  await ta.flush();
+  send(ta.stats());
+  process.channel?.unref();
+}
+
+/** Closes, and tells what is left of threads, handles and timers: as much as an earlier client left. */
+async function closeAndList([kind = '', target = '']: readonly string[]): Promise<void> {
+  const left: string[][] = [];
+  let stats: object = {};
+  for (let round = 0; round < 2; round += 1) {
+    const ta = new Analytics(consumerOf(kind, target));
+    for (let index = 0; index < 1000; index += 1) ta.track({ accountId: 'u', event: 'closing' });
+    stats = await ta.close();
+    // The loader's own file work of the first round is over by then.
+    await new Promise((resolve) => setImmediate(resolve));
+    left.push(process.getActiveResourcesInfo().sort());
+  }
+  send({ stats, left });
+  process.channel?.unref();
+}
+
+/** One loop, from the tick that made the client, with a ring far too small for all of it. */
+function fillInFirstTick([
+  kind = '',
+  target = '',
+  count = '0',
+  workers = '1',
+]: readonly string[]): void {
+  const ta = new Analytics(
+    consumerOf(kind, target, {
+      ringBytes: 1024 * 1024,
+      workers: Number(workers),
+      overflow: 'block',
+      blockTimeoutMs: 60_000,
+    }),
+  );
+  let accepted = 0;
+  for (let index = 0; index < Number(count); index += 1) {
+    if (ta.track({ accountId: `u${index % 100}`, event: 'flood', properties: { index } })) {
+      accepted += 1;
+    }
+  }
+  const inTime = ta.flushSync({ timeoutMs: 60_000 });
+  const stats = ta.stats();
+  ta.closeSync();
+  send({ accepted, inTime, stats });
+}
+
+/** As above, and a worker dies by its own hand meanwhile: an own sink that exits its thread once. */
+function killWorkerWhileBlocked([
+  target = '',
+  count = '0',
+  workers = '2',
+]: readonly string[]): void {
+  process.env.MILLRACE_TEST_KILL_AFTER = '20';
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: target,
+      appId: 'A',
+      ringBytes: 1024 * 1024,
+      workers: Number(workers),
+      overflow: 'block',
+      blockTimeoutMs: 60_000,
+      workerFile: new URL('./killing-worker.js', import.meta.url),
+    }),
+    { onError: (error) => send({ error: error.message }) },
+  );
+  let accepted = 0;
+  for (let index = 0; index < Number(count); index += 1) {
+    if (ta.track({ accountId: `u${index % 100}`, event: 'flood', properties: { index } })) {
+      accepted += 1;
+    }
+  }
+  const inTime = ta.flushSync({ timeoutMs: 60_000 });
+  const stats = ta.stats();
+  ta.closeSync();
+  send({ accepted, inTime, stats });
+}
+
+/** All lines of golden.jsonl of one time zone, through one kind of consumer. */
+async function runGolden([
+  kind = '',
+  target = '',
+  validation = 'throw',
+]: readonly string[]): Promise<void> {
+  for (const golden of loadGolden()) {
+    if (validation === 'off' && golden.error !== undefined) continue;
+    send(await runCase(golden, { kind, target, validation }));
+  }
+  send({ done: true });
+  process.channel?.unref();
+}
+
+async function runCase(
+  golden: GoldenCase,
+  { kind, target, validation }: { kind: string; target: string; validation: string },
+): Promise<object> {
+  const ta = new Analytics(consumerOf(kind, target), {
+    uuid: false,
+    ...golden.options,
+    validation: validation === 'off' ? 'off' : 'throw',
+  });
+  const call = ([method, argument]: readonly [string, unknown]) =>
+    Reflect.apply(Reflect.get(ta, method), ta, argument === undefined ? [] : [argument]);
+  let error: object | undefined;
+  try {
+    for (const step of golden.setup ?? []) call([step[0], decodeGolden(step[1])]);
+    call([golden.call[0], decodeGolden(golden.call[1])]);
+  } catch (thrown) {
+    if (!(thrown instanceof MillraceError)) throw thrown;
+    error = { code: thrown.code, message: thrown.message };
+  }
+  const stats = await ta.close();
+  return { name: golden.name, error, stats };
+}
+
+const [name = '', ...args] = process.argv.slice(2);
+await programs[name]?.(args);

@@ -1,0 +1,491 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Analytics, LoggingConsumer, MillraceError, type Properties } from '../src/index.ts';
+import { checkRecord } from '../src/receiver/index.ts';
+import {
+  callArbitrary,
+  HOSTILE,
+  hostileArbitrary,
+  nameArbitrary,
+  propertiesArbitrary,
+  superArbitrary,
+} from './record-arbitrary.ts';
+import { type ModelCall, modelText } from './reference.ts';
+import { assertBalanced, newDirectory, packageVersion, readRecords } from './support.ts';
+
+const RUNS = 60;
+const CALLS = 40;
+const ZONES = [
+  undefined,
+  'UTC',
+  'Asia/Kolkata',
+  'America/New_York',
+  '-03:30',
+  'Australia/Lord_Howe',
+];
+
+function invoke(ta: Analytics, { method, argument }: ModelCall): unknown {
+  return Reflect.apply(Reflect.get(ta, method), ta, [argument]);
+}
+
+/** The line, with the version taken out: the model does not know it. */
+function normalized(line: object): string {
+  return JSON.stringify(line).replace(/"#lib_version":"[^"]*"/, '"#lib_version":"*"');
+}
+
+// Goal: what arrives is what the contract says, byte for byte in order of keys. Method: thousands of arbitrary calls with
+// arbitrary super and dynamic properties through ring, worker and file, against a slow model.
+test('any record a user can build arrives as the model says', async () => {
+  const scenario = fc.record({
+    calls: fc.array(callArbitrary, { minLength: CALLS, maxLength: CALLS }),
+    supers: superArbitrary,
+    dynamic: fc.oneof(
+      { weight: 2, arbitrary: fc.constant({}) },
+      { weight: 1, arbitrary: superArbitrary },
+    ),
+    timeZone: fc.constantFrom(...ZONES),
+  });
+  await fc.assert(
+    fc.asyncProperty(scenario, async ({ calls, supers, dynamic, timeZone }) => {
+      const directory = newDirectory();
+      const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+        ...(timeZone === undefined ? {} : { timeZone }),
+      });
+      ta.setSuperProperties(supers as Properties);
+      if (Object.keys(dynamic).length > 0)
+        ta.setDynamicSuperProperties(() => dynamic as Properties);
+      const expected: string[] = [];
+      const state = { supers, dynamic };
+      for (const call of calls) {
+        // A moment of its own for each call, so that the model knows the time.
+        const now = new Date();
+        const timed = { ...call, argument: { time: now, ...call.argument } };
+        const wantsOwn = timed.argument.time === now && '#time' in propertiesOf(call);
+        const sent = wantsOwn ? call : timed;
+        const options = timeZone === undefined ? {} : { timeZone };
+        expected.push(modelText(sent, { options, state, now }));
+        assert.equal(invoke(ta, sent), true);
+      }
+      const stats = await ta.close();
+      assertBalanced(stats);
+      assert.equal(stats.delivered, calls.length);
+      const lines = readRecords(directory, readdirSync(directory));
+      assert.deepEqual(lines.map(normalized), expected);
+      for (const line of lines) assert.deepEqual(checkRecord(line), []);
+    }),
+    { numRuns: RUNS, endOnFailure: true },
+  );
+});
+
+function propertiesOf(call: ModelCall): object {
+  const { properties } = call.argument;
+  return typeof properties === 'object' && properties !== null ? properties : {};
+}
+
+test('with validation off no value, whatever it is, harms the process, a line, or the account', async () => {
+  const calls = fc.array(
+    fc.record({
+      method: fc.constantFrom(
+        'track',
+        'userSet',
+        'userAdd',
+        'userAppend',
+        'trackUpdate',
+        'userUnset',
+        'userDel',
+      ),
+      argument: fc.oneof(
+        hostileArbitrary,
+        fc.record(
+          {
+            accountId: fc.oneof(fc.constant('u'), hostileArbitrary),
+            distinctId: hostileArbitrary,
+            event: fc.oneof(nameArbitrary, hostileArbitrary),
+            properties: fc.oneof(
+              hostileArbitrary,
+              fc.dictionary(
+                fc.oneof(fc.string(), fc.constantFrom('#time', '#uuid', '#ip', '__proto__')),
+                hostileArbitrary,
+              ),
+            ),
+            time: hostileArbitrary,
+            uuid: hostileArbitrary,
+            ip: hostileArbitrary,
+          },
+          { requiredKeys: [] },
+        ),
+      ),
+    }),
+    { minLength: 50, maxLength: 50 },
+  );
+  await fc.assert(
+    fc.asyncProperty(calls, hostileArbitrary, async (made, dynamic) => {
+      const directory = newDirectory();
+      const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+        validation: 'off',
+        uuid: true,
+        onError: () => {},
+      });
+      ta.setDynamicSuperProperties(() => dynamic as Properties);
+      let accepted = 0;
+      for (const { method, argument } of made) {
+        const isIn = Reflect.apply(Reflect.get(ta, method), ta, [argument]);
+        assert.equal(typeof isIn, 'boolean');
+        if (isIn === true) accepted += 1;
+        ta.track({ accountId: 'neighbour', event: 'fine' });
+      }
+      const stats = await ta.close();
+      assertBalanced(stats);
+      assert.equal(stats.accepted, accepted + made.length);
+      assert.equal(stats.delivered, stats.accepted);
+      const lines = readRecords(directory, readdirSync(directory));
+      assert.equal(lines.length, stats.delivered);
+      const neighbours = lines.filter((line) => line['#account_id'] === 'neighbour');
+      assert.equal(neighbours.length, made.length);
+    }),
+    { numRuns: RUNS, endOnFailure: true },
+  );
+});
+
+test('with validation off hostile objects cost at most their own record', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+    validation: 'off',
+    onError: () => {},
+  });
+  let accepted = 0;
+  const send = (fields: unknown) => {
+    if (Reflect.apply(ta.track, ta, [fields])) accepted += 1;
+  };
+  for (const make of HOSTILE) {
+    send(make());
+    send({ accountId: 'u', event: 'e', properties: make() });
+    send({ accountId: 'u', event: 'e', properties: { a: make(), b: [make()], c: { d: make() } } });
+    send({ accountId: make(), event: make(), time: make(), uuid: make(), ip: make() });
+    send({ accountId: 'u', event: 'e', properties: { fine: 1 } });
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, accepted);
+  const lines = readRecords(directory, readdirSync(directory));
+  assert.equal(lines.length, accepted);
+  const fine = lines.filter((line) => (line.properties as { fine?: number }).fine === 1);
+  assert.equal(fine.length, HOSTILE.length);
+});
+
+test('a property that differs only in case from a super property is an error', async () => {
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  const track = () => ta.track({ accountId: 'u', event: 'e', properties: { Level: 1 } });
+  assert.equal(track(), true);
+  ta.setSuperProperties({ level: 2 });
+  assert.throws(track, /Level.*level/);
+  ta.clearSuperProperties();
+  assert.equal(track(), true);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 2);
+});
+
+test('dynamic properties that differ only in case from the own ones are left out, and told', async () => {
+  const errors: string[] = [];
+  const ta = new Analytics(new LoggingConsumer(newDirectory()), {
+    onError: ({ message }) => errors.push(message),
+  });
+  ta.setDynamicSuperProperties(() => ({ LEVEL: 3 }));
+  assert.equal(ta.track({ accountId: 'u', event: 'e', properties: { Level: 1 } }), true);
+  await ta.close();
+  assert.match(errors[0] ?? '', /Level.*LEVEL/);
+});
+
+test('the caller may reuse and change its objects right after the call', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  const properties = { list: ['a'], at: new Date(0), inner: { n: 1 } };
+  const fields = { accountId: 'u', event: 'e', properties };
+  const before = structuredClone(fields);
+  ta.track(fields);
+  assert.deepEqual(fields, before);
+  properties.list.push('b');
+  properties.at.setTime(1e12);
+  properties.inner.n = 2;
+  await ta.close();
+  const [line] = readRecords(directory, readdirSync(directory));
+  const sent = (line?.properties ?? {}) as typeof properties;
+  assert.deepEqual(sent.list, ['a']);
+  assert.deepEqual(sent.inner, { n: 1 });
+});
+
+test('a call from within a call (a getter that tracks) keeps both records', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  const properties = {
+    get nested(): number {
+      ta.track({ accountId: 'inner', event: 'inner', properties: { depth: 2 } });
+      return 1;
+    },
+  };
+  assert.equal(ta.track({ accountId: 'outer', event: 'outer', properties }), true);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  const ids = readRecords(directory, readdirSync(directory)).map((line) => line['#account_id']);
+  assert.deepEqual(ids.sort(), ['inner', 'outer']);
+});
+
+test('a dynamic super property function that throws costs only its properties', async () => {
+  const directory = newDirectory();
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+    onError: (error) => errors.push(error),
+  });
+  ta.setDynamicSuperProperties(() => {
+    throw new Error('no luck');
+  });
+  assert.equal(ta.track({ accountId: 'u', event: 'e', properties: { a: 1 } }), true);
+  await ta.close();
+  const [line] = readRecords(directory, readdirSync(directory));
+  assert.equal(((line?.properties ?? {}) as { a?: number }).a, 1);
+  assert.match(errors[0]?.message ?? '', /no luck/);
+});
+
+test('super properties: later wins, one can be unset, the copy given out is free', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  ta.setSuperProperties({ a: 1, b: { c: 1 } });
+  ta.setSuperProperties({ a: 2 });
+  const copy = ta.getSuperProperties() as { a: number; b: { c: number } };
+  copy.b.c = 99;
+  assert.deepEqual(ta.getSuperProperties(), { a: 2, b: { c: 1 } });
+  ta.unsetSuperProperty('a');
+  assert.deepEqual(ta.getSuperProperties(), { b: { c: 1 } });
+  ta.track({ accountId: 'u', event: 'e' });
+  ta.clearSuperProperties();
+  ta.track({ accountId: 'u', event: 'e' });
+  assert.throws(() => ta.setSuperProperties({ 'not a name': 1 }), {
+    code: 'MILLRACE_INVALID_NAME',
+  });
+  await ta.close();
+  const lines = readRecords(directory, readdirSync(directory));
+  assert.deepEqual((lines[0]?.properties ?? {}) as object, {
+    b: { c: 1 },
+    '#lib': 'millrace',
+    '#lib_version': packageVersion(),
+  });
+  assert.deepEqual(Object.keys((lines[1]?.properties ?? {}) as object), ['#lib', '#lib_version']);
+});
+
+test('super properties changed thousands of times reach each record as they were at its call', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  await fc.assert(
+    fc.asyncProperty(propertiesArbitrary, async (properties) => {
+      ta.setSuperProperties({ ...properties, turn: 1 } as Properties);
+      ta.clearSuperProperties();
+    }),
+    { numRuns: 50 },
+  );
+  for (let turn = 0; turn < 5000; turn += 1) {
+    ta.setSuperProperties({ turn, big: 'x'.repeat(turn % 10_000) });
+    ta.track({ accountId: 'u', event: 'e', properties: { turn_own: turn } });
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  for (const line of readRecords(directory, readdirSync(directory))) {
+    const {
+      turn,
+      turn_own: own,
+      big,
+    } = line.properties as { turn: number; turn_own: number; big: string };
+    assert.equal(turn, own);
+    assert.equal(big.length, own % 10_000);
+  }
+  assert.equal(stats.delivered, 5000);
+});
+
+// Wrong calls beyond those of golden.jsonl: [method, argument, code, what the message must name].
+const WRONG: readonly (readonly [string, object, string, string])[] = [
+  ['track', { accountId: 7, event: 'e' }, 'MILLRACE_MISSING_ID', 'accountId'],
+  ['track', { accountId: null, distinctId: '', event: 'e' }, 'MILLRACE_MISSING_ID', 'distinctId'],
+  ['track', { accountId: 'u', distinctId: 5, event: 'e' }, 'MILLRACE_MISSING_ID', 'distinctId'],
+  ['track', { accountId: 'u', event: 7 }, 'MILLRACE_INVALID_NAME', '7'],
+  ['track', { accountId: 'u', event: '#e' }, 'MILLRACE_INVALID_NAME', '#e'],
+  ['track', { accountId: 'u', event: '' }, 'MILLRACE_INVALID_NAME', 'event'],
+  ['track', { accountId: 'u', event: 'e', time: 'now' }, 'MILLRACE_INVALID_TIME', 'now'],
+  [
+    'track',
+    { accountId: 'u', event: 'e', time: 1_700_000_000_000 },
+    'MILLRACE_INVALID_TIME',
+    'time',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { '#time': 'x' } },
+    'MILLRACE_INVALID_TIME',
+    '#time',
+  ],
+  ['track', { accountId: 'u', event: 'e', uuid: 'x' }, 'MILLRACE_INVALID_VALUE', '#uuid'],
+  ['track', { accountId: 'u', event: 'e', ip: 7 }, 'MILLRACE_INVALID_VALUE', '#ip'],
+  ['track', { accountId: 'u', event: 'e', appId: '' }, 'MILLRACE_INVALID_VALUE', '#app_id'],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { '#account_id': 'v' } },
+    'MILLRACE_INVALID_NAME',
+    '#account_id',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { '#type': 'v' } },
+    'MILLRACE_INVALID_NAME',
+    '#type',
+  ],
+  ['track', { accountId: 'u', event: 'e', properties: { '1a': 1 } }, 'MILLRACE_INVALID_NAME', '1a'],
+  ['track', { accountId: 'u', event: 'e', properties: { '': 1 } }, 'MILLRACE_INVALID_NAME', '""'],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { 'bad-null': null } },
+    'MILLRACE_INVALID_NAME',
+    'bad-null',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: Number.POSITIVE_INFINITY } },
+    'MILLRACE_INVALID_VALUE',
+    'Infinity',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: () => 1 } },
+    'MILLRACE_INVALID_VALUE',
+    'a function',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: Symbol('s') } },
+    'MILLRACE_INVALID_VALUE',
+    'a symbol',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: 2n ** 60n } },
+    'MILLRACE_INVALID_VALUE',
+    'a is',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: new Map() } },
+    'MILLRACE_INVALID_VALUE',
+    'Map',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: new Date(Number.NaN) } },
+    'MILLRACE_INVALID_VALUE',
+    'invalid Date',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: [null] } },
+    'MILLRACE_INVALID_VALUE',
+    'a[0]',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: [1, Number.NaN] } },
+    'MILLRACE_INVALID_VALUE',
+    'a[1]',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: new Array(501).fill(1) } },
+    'MILLRACE_INVALID_VALUE',
+    '500',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: { b: { c: { d: { e: 1 } } } } } },
+    'MILLRACE_INVALID_VALUE',
+    'a.b.c.d',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: { 'b c': 1 } } },
+    'MILLRACE_INVALID_NAME',
+    'b c',
+  ],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { a: { B: 1, b: 2 } } },
+    'MILLRACE_INVALID_NAME',
+    'case',
+  ],
+  ['userAdd', { accountId: 'u', properties: { a: true } }, 'MILLRACE_INVALID_VALUE', 'user_add'],
+  ['userAdd', { accountId: 'u', properties: { a: Number.NaN } }, 'MILLRACE_INVALID_VALUE', 'NaN'],
+  ['userAppend', { accountId: 'u', properties: { a: 1 } }, 'MILLRACE_INVALID_VALUE', 'list'],
+  ['userUniqAppend', { accountId: 'u', properties: { a: {} } }, 'MILLRACE_INVALID_VALUE', 'list'],
+  ['userSetOnce', { accountId: 'u' }, 'MILLRACE_MISSING_FIELD', 'properties'],
+  ['userSet', { accountId: 'u', properties: 'x' }, 'MILLRACE_MISSING_FIELD', 'properties'],
+  [
+    'userUnset',
+    { accountId: 'u', properties: ['not a name'] },
+    'MILLRACE_INVALID_NAME',
+    'not a name',
+  ],
+  ['trackFirst', { accountId: 'u', event: 'e' }, 'MILLRACE_MISSING_FIELD', 'firstCheckId'],
+  [
+    'trackFirst',
+    { accountId: 'u', event: 'e', firstCheckId: '' },
+    'MILLRACE_MISSING_FIELD',
+    'firstCheckId',
+  ],
+  ['trackOverwrite', { accountId: 'u', event: 'e' }, 'MILLRACE_MISSING_FIELD', 'eventId'],
+  [
+    'trackUpdate',
+    { accountId: 'u', event: 'e', eventId: 5 },
+    'MILLRACE_INVALID_VALUE',
+    '#event_id',
+  ],
+];
+
+test('a wrong call throws before anything happens, names the field, and is counted', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  for (const [method, argument, code, mention] of WRONG) {
+    const call = () => Reflect.apply(Reflect.get(ta, method), ta, [argument]);
+    assert.throws(
+      call,
+      (error) => {
+        assert.ok(error instanceof MillraceError);
+        assert.equal(error.code, code, `${method} ${error.message}`);
+        assert.ok(error.message.includes(mention), `${mention} in: ${error.message}`);
+        return true;
+      },
+      `${method} ${mention}`,
+    );
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.dropped.invalid, WRONG.length);
+  assert.equal(stats.accepted, 0);
+});
+
+test("validation 'drop' counts wrong calls, tells each kind once, and never throws", async () => {
+  const errors: string[] = [];
+  const ta = new Analytics(new LoggingConsumer(newDirectory()), {
+    validation: 'drop',
+    onError: ({ code }) => errors.push(code),
+  });
+  for (let round = 0; round < 3; round += 1) {
+    for (const [method, argument] of WRONG) {
+      assert.equal(
+        Reflect.apply(Reflect.get(ta, method), ta, [argument]),
+        false,
+        JSON.stringify(argument, (_, value) => (typeof value === 'bigint' ? `${value}n` : value)),
+      );
+    }
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.dropped.invalid, 3 * WRONG.length);
+  assert.deepEqual(errors.toSorted(), [...new Set(WRONG.map(([, , code]) => code))].sort());
+});
