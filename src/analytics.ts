@@ -7,9 +7,22 @@ import type { Validation } from './engine/recorder.ts';
 import type { Stats } from './engine/stats.ts';
 import { LIBRARY_NAME, LIBRARY_VERSION } from './engine/version.ts';
 import { MetricsCollector, type MetricsRegistry } from './metrics/collector.ts';
+import type {
+  DeleteFields,
+  EventFields,
+  FirstEventFields,
+  ListUserProperties,
+  NumericUserProperties,
+  TrackingPlan,
+  UnsetUserFields,
+  UpdatableEventFields,
+  UserFields,
+  UserProperties,
+  UserPropertyName,
+} from './plan.ts';
 import {
-  type CommonFields,
   type Properties,
+  type RecordFields,
   TRACK,
   TRACK_OVERWRITE,
   TRACK_UPDATE,
@@ -43,32 +56,6 @@ export interface AnalyticsOptions {
   readonly onError?: (error: MillraceError) => void;
 }
 
-/** An event. */
-export interface EventFields<Props = Properties> extends CommonFields {
-  readonly event: string;
-  readonly properties?: Props | undefined;
-  /** Address of the user. */
-  readonly ip?: string | undefined;
-}
-
-/** An event that the receiver keeps only once per `firstCheckId`. */
-export interface FirstEventFields<Props = Properties> extends EventFields<Props> {
-  readonly firstCheckId?: string | undefined;
-}
-
-/** An event that can be changed later, by `eventId`. */
-export interface UpdatableEventFields<Props = Properties> extends EventFields<Props> {
-  readonly eventId?: string | undefined;
-}
-
-/** A change of a user's properties. */
-export interface UserFields<Props = Properties> extends CommonFields {
-  readonly properties: Props;
-}
-
-/** Removal of a user. */
-export type DeleteFields = CommonFields;
-
 const OPTION_VALIDATIONS = ['throw', 'drop', 'off'] as const;
 
 /**
@@ -76,7 +63,7 @@ const OPTION_VALIDATIONS = ['throw', 'drop', 'off'] as const;
  * Tracking calls never do I/O and never wait (but under `overflow: 'block'`, and with a consumer that says so).
  * They return whether the record was accepted.
  */
-export class Analytics {
+export class Analytics<Plan extends TrackingPlan = TrackingPlan> {
   /** The prom-client Registry that has this client's metrics. */
   readonly register: MetricsRegistry;
   readonly #engine: Engine;
@@ -118,53 +105,53 @@ export class Analytics {
   }
 
   /** An event. */
-  track(fields: EventFields): boolean {
-    return this.#engine.record(TRACK, fields);
+  track(fields: EventFields<Plan>): boolean {
+    return this.#engine.record(TRACK, fields as RecordFields);
   }
 
   /** An event of which the receiver keeps only the first with this `firstCheckId`. */
-  trackFirst(fields: FirstEventFields): boolean {
-    return this.#engine.record(TRACK, fields, 'firstCheckId');
+  trackFirst(fields: FirstEventFields<Plan>): boolean {
+    return this.#engine.record(TRACK, fields as RecordFields, 'firstCheckId');
   }
 
   /** Changes properties of the event `eventId`. */
-  trackUpdate(fields: UpdatableEventFields): boolean {
-    return this.#engine.record(TRACK_UPDATE, fields, 'eventId');
+  trackUpdate(fields: UpdatableEventFields<Plan>): boolean {
+    return this.#engine.record(TRACK_UPDATE, fields as RecordFields, 'eventId');
   }
 
   /** Replaces the event `eventId`. */
-  trackOverwrite(fields: UpdatableEventFields): boolean {
-    return this.#engine.record(TRACK_OVERWRITE, fields, 'eventId');
+  trackOverwrite(fields: UpdatableEventFields<Plan>): boolean {
+    return this.#engine.record(TRACK_OVERWRITE, fields as RecordFields, 'eventId');
   }
 
   /** Sets user properties. */
-  userSet(fields: UserFields): boolean {
-    return this.#engine.record(USER_SET, fields, 'properties');
+  userSet(fields: UserFields<UserProperties<Plan>>): boolean {
+    return this.#engine.record(USER_SET, fields as RecordFields, 'properties');
   }
 
   /** Sets user properties that are not set yet. */
-  userSetOnce(fields: UserFields): boolean {
-    return this.#engine.record(USER_SET_ONCE, fields, 'properties');
+  userSetOnce(fields: UserFields<UserProperties<Plan>>): boolean {
+    return this.#engine.record(USER_SET_ONCE, fields as RecordFields, 'properties');
   }
 
   /** Adds to numeric user properties. */
-  userAdd(fields: UserFields): boolean {
-    return this.#engine.record(USER_ADD, fields, 'properties');
+  userAdd(fields: UserFields<NumericUserProperties<Plan>>): boolean {
+    return this.#engine.record(USER_ADD, fields as RecordFields, 'properties');
   }
 
   /** Appends to user properties that are lists. */
-  userAppend(fields: UserFields): boolean {
-    return this.#engine.record(USER_APPEND, fields, 'properties');
+  userAppend(fields: UserFields<ListUserProperties<Plan>>): boolean {
+    return this.#engine.record(USER_APPEND, fields as RecordFields, 'properties');
   }
 
   /** Appends to lists what they do not hold yet. */
-  userUniqAppend(fields: UserFields): boolean {
-    return this.#engine.record(USER_UNIQ_APPEND, fields, 'properties');
+  userUniqAppend(fields: UserFields<ListUserProperties<Plan>>): boolean {
+    return this.#engine.record(USER_UNIQ_APPEND, fields as RecordFields, 'properties');
   }
 
   /** Removes user properties. */
-  userUnset(fields: UnsetFields): boolean {
-    return this.#engine.record(USER_UNSET, fields, 'properties');
+  userUnset(fields: UnsetUserFields<UserPropertyName<Plan>>): boolean {
+    return this.#engine.record(USER_UNSET, fields as UnsetFields, 'properties');
   }
 
   /** Removes a user. */

@@ -1,13 +1,4 @@
-export {
-  Analytics,
-  type AnalyticsOptions,
-  type Consumer,
-  type DeleteFields,
-  type EventFields,
-  type FirstEventFields,
-  type UpdatableEventFields,
-  type UserFields,
-} from './analytics.ts';
+export { Analytics, type AnalyticsOptions, type Consumer } from './analytics.ts';
 export { type ErrorReport, MillraceError, type MillraceErrorCode } from './base/errors.ts';
 export { AsyncBatchConsumer, type AsyncBatchConsumerOptions } from './consumers/async-batch.ts';
 export { BatchConsumer, type BatchConsumerOptions } from './consumers/batch.ts';
@@ -17,10 +8,21 @@ export type { EngineOptions, HttpOptions } from './consumers/options.ts';
 export type { Deadline } from './engine/engine.ts';
 export type { Stats } from './engine/stats.ts';
 export type {
+  DeleteFields,
+  EventFields,
+  EventName,
+  EventProperties,
+  FirstEventFields,
+  TrackingPlan,
+  UnsetUserFields,
+  UpdatableEventFields,
+  UserFields,
+  UserProperties,
+} from './plan.ts';
+export type {
   CommonFields,
   Identity,
   Properties,
   PropertyValue,
   SettledOutcome,
-  UnsetFields,
 } from './record/types.ts';

@@ -1,5 +1,5 @@
 import { workerData } from 'node:worker_threads';
-import { FILE_LOCK_WORD } from '../src/lane/control.ts';
+import { fileLockWords } from '../src/lane/control.ts';
 import { FileSink, type FileSinkConfig } from '../src/sink/file.ts';
 import type { TurnEnd, TurnTask } from '../src/worker/contract.ts';
 import { WorkerRuntime } from '../src/worker/runtime.ts';
@@ -9,7 +9,7 @@ let runtime: WorkerRuntime | undefined;
 /** A worker that appends to log files: one turn a call. */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
   runtime ??= WorkerRuntime.start(workerData, ({ sink, control }) =>
-    FileSink.open(sink as FileSinkConfig, { words: { memory: control, wordAt: FILE_LOCK_WORD } }),
+    FileSink.open(sink as FileSinkConfig, fileLockWords(control)),
   );
   return runtime.turn(task);
 }

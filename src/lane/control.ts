@@ -19,7 +19,7 @@ export const MODE_RUN = 0;
 export const MODE_DRAIN = 1;
 export const MODE_STOP = 2;
 /** Four words of the file sink's lock (sink/file-lock.ts). */
-export const FILE_LOCK_WORD = 32;
+const FILE_LOCK_WORD = 32;
 /** The receiver's gate (worker/gate.ts), written by whichever worker just tried. */
 export const GATE_WORD = 64;
 /** Until when the receiver asked to be left alone, ms since the start of the control memory, modulo 2^32. */
@@ -52,6 +52,13 @@ export const WORKER_SLOTS = 64;
 export const HEARTBEAT_MS = 100;
 
 const WORKER_BYTES: number = alignUp(SLOT_WORDS_BYTES + FLOATS_PER_WORKER * 8, BLOCK_BYTES);
+
+/** Where the workers of an engine find the file sink's lock. */
+export function fileLockWords(memory: SharedArrayBuffer): {
+  words: { memory: SharedArrayBuffer; wordAt: number };
+} {
+  return { words: { memory, wordAt: FILE_LOCK_WORD } };
+}
 
 /** Typed views of the control memory. */
 export class Control {

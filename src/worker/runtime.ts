@@ -19,7 +19,7 @@ const REGIONS_MAX = 64;
 const TROUBLE_QUIET_MS = 10_000;
 const TROUBLES_MAX = 100;
 
-type OpenSink = (config: WorkerConfig, control: Control) => Sink | Promise<Sink>;
+type OpenSink = (config: WorkerConfig) => Sink | Promise<Sink>;
 
 /** What one worker thread keeps from turn to turn. Made by the worker entry, on its first task. */
 export class WorkerRuntime {
@@ -38,7 +38,7 @@ export class WorkerRuntime {
     this.#slot = this.#control.claimSlot(threadId);
     assert(this.#slot >= 0, 'a worker slot is free');
     this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(this.#slot));
-    this.#sink = Promise.resolve(openSink(config, this.#control));
+    this.#sink = Promise.resolve(openSink(config));
   }
 
   /** @param config what the engine passed as `workerData` */

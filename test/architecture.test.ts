@@ -1,0 +1,140 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { test } from 'node:test';
+import { repositoryRoot } from './support.ts';
+
+const root = repositoryRoot();
+
+/** Floor of each part: imports go to the same folder or to a lower floor. */
+const FLOORS: Readonly<Record<string, number>> = {
+  'src/base': 0,
+  'src/record': 1,
+  'src/lane': 1,
+  'src/codec': 2,
+  'src/sink': 3,
+  'src/spool': 3,
+  'src/worker': 4,
+  workers: 5,
+  'src/engine': 5,
+  'src/metrics': 5,
+  'src/consumers': 6,
+  'src/receiver': 6,
+  'src/plan.ts': 6,
+  'src/analytics.ts': 7,
+  'src/index.ts': 8,
+  'src/cli': 9,
+};
+
+/** The only place that may import each package. */
+const IMPORTERS: Readonly<Record<string, readonly string[]>> = {
+  piscina: ['src/engine/supervisor.ts'],
+  undici: ['src/sink/http.ts'],
+  msgpackr: ['src/codec/msgpack.ts'],
+  'prom-client': ['src/metrics/collector.ts'],
+  'find-my-way': ['src/receiver/receiver.ts'],
+  'cli-table3': ['src/cli/live-view.ts'],
+  'log-update': ['src/cli/live-view.ts'],
+};
+
+interface Import {
+  readonly specifier: string;
+  readonly isTypeOnly: boolean;
+}
+
+function filesUnder(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
+}
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(root, file), 'utf8');
+  const pattern = /^(?:import|export)\s+(type\s+)?(?:[^'";]*?\sfrom\s+)?'([^']+)'/gm;
+  return [...text.matchAll(pattern)].map(([, type, specifier = '']) => ({
+    specifier,
+    isTypeOnly: type !== undefined,
+  }));
+}
+
+function targetOf(file: string, specifier: string): string {
+  return relative(root, resolve(root, dirname(file), specifier));
+}
+
+function partOf(file: string): string {
+  const part = Object.keys(FLOORS).find((name) => file === name || file.startsWith(`${name}/`));
+  assert.ok(part, `${file} belongs to a floor`);
+  return part;
+}
+
+const sources = [...filesUnder('src'), ...filesUnder('workers')];
+
+test('imports never climb', () => {
+  for (const file of sources) {
+    const part = partOf(file);
+    for (const { specifier } of importsOf(file)) {
+      if (!specifier.startsWith('.')) continue;
+      const target = partOf(targetOf(file, specifier));
+      if (target === part) continue;
+      const isLower = (FLOORS[target] ?? 0) < (FLOORS[part] ?? 0);
+      assert.ok(isLower, `${file} imports ${specifier}`);
+    }
+  }
+});
+
+test('each required package has one importer', () => {
+  for (const [name, allowed] of Object.entries(IMPORTERS)) {
+    const importers = sources.filter((file) =>
+      importsOf(file).some(({ specifier }) => specifier === name),
+    );
+    assert.deepEqual(importers, allowed, name);
+  }
+});
+
+test('only packages that package.json names are imported, and all it names are', () => {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const named = new Set(Object.keys(manifest.dependencies));
+  const used = new Set(
+    sources
+      .flatMap(importsOf)
+      .map(({ specifier }) => specifier)
+      .filter((specifier) => !specifier.startsWith('.') && !specifier.startsWith('node:')),
+  );
+  assert.deepEqual([...used].sort(), [...named].sort());
+});
+
+/** Everything a file brings into memory, packages included; types are gone by then. */
+function loadedBy(entry: string): Set<string> {
+  const loaded = new Set<string>();
+  const open = [entry];
+  for (let file = open.pop(); file !== undefined; file = open.pop()) {
+    for (const { specifier, isTypeOnly } of importsOf(file)) {
+      const isOurs = specifier.startsWith('.');
+      const target = isOurs ? targetOf(file, specifier) : specifier;
+      if (isTypeOnly || loaded.has(target)) continue;
+      loaded.add(target);
+      if (isOurs) open.push(target);
+    }
+  }
+  return loaded;
+}
+
+test('nothing a worker entry loads is piscina, prom-client or the engine', () => {
+  for (const entry of filesUnder('workers')) {
+    const lines = readFileSync(join(root, entry), 'utf8').trimEnd().split('\n');
+    assert.ok(lines.length <= 15, `${entry} is thin: ${lines.length} lines`);
+    const loaded = [...loadedBy(entry)];
+    assert.ok(loaded.includes('src/worker/turn.ts'), 'the walk goes all the way');
+    for (const name of loaded) {
+      assert.doesNotMatch(name, /^(piscina|prom-client|src\/(engine|metrics)\/)/, entry);
+    }
+  }
+});
+
+test('only the command line writes to the console, ends the process, or reads its arguments', () => {
+  for (const file of sources.filter((name) => !name.startsWith('src/cli'))) {
+    const text = readFileSync(join(root, file), 'utf8');
+    assert.doesNotMatch(text, /\bconsole\./, file);
+    assert.doesNotMatch(text, /\bprocess\.(exit|argv)\b(?!Code)/, file);
+  }
+});
