@@ -75,7 +75,7 @@ export class Engine {
           this.#listeners.add(this.#seat(lane).name, seq, listener);
         },
         tellListener: (listener, outcome) => this.#listeners.tell(listener, outcome),
-        afterRecord: () => this.#afterRecord(),
+        afterRecord: plan.pace === 'rounds' ? () => this.#afterRecord() : undefined,
         onError: this.#onError,
       },
     );
@@ -333,7 +333,6 @@ export class Engine {
 
   /** For consumers that wait: a full round goes out now. */
   #afterRecord(): void {
-    if (this.plan.pace !== 'rounds') return;
     this.#sinceRound += 1;
     if (this.#sinceRound < this.plan.roundRecords) return;
     this.#sinceRound = 0;

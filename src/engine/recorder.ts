@@ -42,8 +42,8 @@ export interface RecorderHost {
   makeRoom(lane: LaneProducer, need: RoomNeed): 'retry' | 'drop';
   addListener(lane: number, seq: number, listener: (outcome: SettledOutcome) => void): void;
   tellListener(listener: (outcome: SettledOutcome) => void, outcome: SettledOutcome): void;
-  /** Called when a record entered a lane, for consumers that wait for delivery. */
-  afterRecord(lane: LaneProducer): void;
+  /** Called after each call that was no mistake, for consumers that wait for delivery. */
+  readonly afterRecord: (() => void) | undefined;
   onError(error: MillraceError): void;
 }
 
@@ -163,6 +163,8 @@ export class Recorder {
     }
     this.#isBusy = false;
     if (this.#deferred.length > 0) this.#offerDeferred();
+    // Outside of what is caught: a consumer that waits for delivery throws what the receiver said.
+    if (this.#host.afterRecord !== undefined) this.#host.afterRecord();
     return isIn;
   }
 
@@ -223,7 +225,6 @@ export class Recorder {
     this.#acceptedCount += 1;
     if (listener !== undefined) this.#host.addListener(lane.lane, (lane.seq - 1) | 0, listener);
     if (lane.needsTurn()) this.#host.post(lane.lane);
-    this.#host.afterRecord(lane);
   }
 
   /** Writes a frame into memory of our own, which grows as it must. */

@@ -399,6 +399,8 @@ export class Turn {
       const end = await this.#tools.delivery.run(this.#jobOf(batch));
       batch.isFinished = true;
       if (end.kind !== 'done') {
+        // The records stay in the lane, out of our hands: the producer may bound how many it keeps.
+        this.#release(batch);
         this.#inFlight.length = 0;
         if (end.kind === 'kept') this.#endRound(round, ROUND_KEPT, end.message);
         return end.kind === 'stopped' ? 'stopped' : undefined;

@@ -1,0 +1,403 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { after, before, beforeEach, test } from 'node:test';
+import {
+  Analytics,
+  AsyncBatchConsumer,
+  type AsyncBatchConsumerOptions,
+  BatchConsumer,
+  DebugConsumer,
+  MillraceError,
+} from '../src/index.ts';
+import type { FaultAction } from '../src/receiver/index.ts';
+import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+
+let receiver: TestReceiver;
+
+before(async () => {
+  receiver = await TestReceiver.start(['--appid', 'A']);
+});
+beforeEach(async () => {
+  await receiver.setFaults([]);
+  await receiver.reset();
+});
+after(() => receiver.stop());
+
+function open(options: Partial<AsyncBatchConsumerOptions> = {}): {
+  ta: Analytics;
+  errors: MillraceError[];
+} {
+  const errors: MillraceError[] = [];
+  const consumer = new AsyncBatchConsumer({
+    url: receiver.url,
+    appId: 'A',
+    workers: 1,
+    lanes: 2,
+    batchSize: 50,
+    lingerMs: 5,
+    ...options,
+  });
+  const ta = new Analytics(consumer, { onError: (error) => errors.push(error) });
+  return { ta, errors };
+}
+
+function trackMany(ta: Analytics, count: number): void {
+  for (let index = 0; index < count; index += 1) {
+    ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
+  }
+}
+
+// Goal: whatever goes wrong for a while, every record arrives once in the end. Method: one fault at a time, for a few requests.
+const PASSING: readonly (readonly [string, FaultAction])[] = [
+  ['503', { kind: 'status', status: 503 }],
+  ['500', { kind: 'status', status: 500 }],
+  ['429 with Retry-After', { kind: 'status', status: 429, headers: { 'retry-after': '0.2' } }],
+  ['408', { kind: 'status', status: 408 }],
+  ['a connection cut before the body', { kind: 'reset', when: 'start' }],
+  ['a connection cut in the body', { kind: 'reset', when: 'body' }],
+  ['a connection cut after the records were taken', { kind: 'reset', when: 'after' }],
+  ['half a reply', { kind: 'half' }],
+  ['a reply that is not JSON', { kind: 'wrong-json' }],
+  ['an empty reply', { kind: 'empty' }],
+  ['an unknown code', { kind: 'code', code: -7 }],
+  ['no answer at all', { kind: 'hang' }],
+  ['one byte of answer a second', { kind: 'slow', byteMs: 1000 }],
+];
+
+for (const [what, action] of PASSING) {
+  test(`every record arrives in spite of ${what}`, async () => {
+    await receiver.setFaults([{ action, requests: 2 }]);
+    const { ta, errors } = open({ timeoutMs: 400 });
+    trackMany(ta, 500);
+    await ta.flush({ timeoutMs: 20_000 });
+    const stats = await ta.close();
+    assertBalanced(stats);
+    assert.equal(stats.delivered, 500);
+    assert.ok(stats.retries >= 2, `${stats.retries} retries`);
+    assert.equal((await receiver.snapshot()).unique, 500);
+    assert.ok(errors.some(({ code }) => code === 'MILLRACE_UNAVAILABLE'));
+  });
+}
+
+test('413 splits batches until they fit', async () => {
+  await receiver.setFaults([{ action: { kind: 'too-large', bytes: 900 } }]);
+  const { ta } = open({ compress: false });
+  trackMany(ta, 300);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 300);
+  assert.equal((await receiver.snapshot()).unique, 300);
+});
+
+test('a record that is too large by itself is rejected, its neighbours arrive', async () => {
+  await receiver.setFaults([{ action: { kind: 'too-large', bytes: 2000 } }]);
+  const { ta, errors } = open({ compress: false });
+  trackMany(ta, 100);
+  ta.track({ accountId: 'u3', event: 'huge', properties: { text: 'x'.repeat(3000) } });
+  trackMany(ta, 100);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.rejected, 1);
+  assert.equal(stats.delivered, 200);
+  assert.ok(errors.some(({ code }) => code === 'MILLRACE_REJECTED'));
+});
+
+test('poison is isolated, kept in the dead-letter file with the reason, and healthy records arrive', async () => {
+  const deadLetter = join(newDirectory(), 'dead', 'letters.jsonl');
+  await receiver.setFaults([{ action: { kind: 'poison', text: 'POISON' } }]);
+  const { ta } = open({ deadLetter });
+  for (let index = 0; index < 1000; index += 1) {
+    const text = index % 100 === 50 ? 'POISON' : 'fine';
+    ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index, text } });
+  }
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.rejected, 10);
+  assert.equal(stats.delivered, 990);
+  const letters = readFileSync(deadLetter, 'utf8').trimEnd().split('\n');
+  assert.equal(letters.length, 10);
+  for (const letter of letters) {
+    const { reason, record } = JSON.parse(letter);
+    assert.match(reason, /poison/);
+    assert.equal(record.properties.text, 'POISON');
+  }
+});
+
+test('an unknown app id keeps the records and tells once', async () => {
+  const { ta, errors } = open({ appId: 'B' });
+  trackMany(ta, 200);
+  await until(() => errors.length > 0, 'onError hears of it');
+  assert.match(errors[0]?.message ?? '', /appid "B" is not known/);
+  const stats = await ta.close({ timeoutMs: 300 });
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 0);
+  assert.equal(stats.dropped.shutdown, 200);
+  assert.ok(errors.length <= 3, errors.map(({ message }) => message).join('\n'));
+});
+
+test('a redirect is not followed, and told with its location', async () => {
+  await receiver.setFaults([
+    { action: { kind: 'redirect', location: 'http://elsewhere.example/' } },
+  ]);
+  const { ta, errors } = open();
+  trackMany(ta, 10);
+  await until(() => errors.length > 0, 'onError hears of it');
+  assert.match(errors[0]?.message ?? '', /elsewhere\.example/);
+  const stats = await ta.close({ timeoutMs: 200 });
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 0);
+});
+
+test('a retry budget that runs out expires the records, and counts them', async () => {
+  await receiver.setFaults([{ action: { kind: 'status', status: 503 } }]);
+  const { ta, errors } = open({ retries: 1 });
+  const outcomes: string[] = [];
+  ta.track({
+    accountId: 'u',
+    event: 'e',
+    onSettled: ({ state, reason }) => outcomes.push(`${state}: ${reason}`),
+  });
+  trackMany(ta, 99);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.dropped.expired, 100);
+  assert.match(outcomes[0] ?? '', /^dropped: status 503/);
+  assert.ok(errors.some(({ message }) => message.includes('dropped after')));
+});
+
+test('during Retry-After no worker sends anything', async () => {
+  await receiver.setFaults([
+    { action: { kind: 'status', status: 429, headers: { 'retry-after': '2' } }, requests: 1 },
+  ]);
+  const { ta } = open({ workers: 3, lanes: 6, batchSize: 10 });
+  ta.track({ accountId: 'first', event: 'e' });
+  await until(async () => (await receiver.snapshot()).requests === 1, 'the first request');
+  const startMs = performance.now();
+  trackMany(ta, 500);
+  await until(async () => (await receiver.snapshot()).requests > 1, 'the next request');
+  const waitedMs = performance.now() - startMs;
+  assert.ok(waitedMs > 1500, `the next request came after ${waitedMs} ms`);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 501);
+});
+
+test('a dead receiver costs few requests, and recovery is noticed', async () => {
+  await receiver.setFaults([{ action: { kind: 'status', status: 500 } }]);
+  const { ta } = open({ workers: 2, lanes: 8, batchSize: 10 });
+  trackMany(ta, 2000);
+  await until(async () => (await receiver.snapshot()).requests >= 5, 'the breaker has opened');
+  const before = (await receiver.snapshot()).requests;
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const after = (await receiver.snapshot()).requests;
+  assert.ok(after - before <= 14, `${after - before} requests in a second, of 8 lanes`);
+  await receiver.setFaults([]);
+  await ta.flush({ timeoutMs: 30_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 2000);
+});
+
+test('a receiver that accepts and never answers costs a time-out, not sockets without end', async () => {
+  const sockets = new Set<Socket>();
+  const hole: Server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('close', () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve) => hole.listen(0, '127.0.0.1', resolve));
+  const address = hole.address();
+  const port = typeof address === 'object' ? address?.port : 0;
+  const { ta, errors } = open({ url: `http://127.0.0.1:${port}`, timeoutMs: 100, lanes: 4 });
+  trackMany(ta, 1000);
+  await until(() => errors.length > 0 && ta.stats().retries > 4, 'several time-outs');
+  assert.ok(sockets.size <= 16, `${sockets.size} sockets`);
+  assert.match(errors[0]?.message ?? '', /timeout/);
+  const stats = await ta.close({ timeoutMs: 200 });
+  assertBalanced(stats);
+  for (const socket of sockets) socket.destroy();
+  hole.close();
+});
+
+test('a full ring drops the newest, and says how many', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const { ta } = open({ ringBytes: 65_536, lanes: 1, batchSize: 10 });
+  let accepted = 0;
+  const first: number[] = [];
+  for (let index = 0; index < 2000; index += 1) {
+    if (ta.track({ accountId: 'u', event: 'e', properties: { index } })) {
+      accepted += 1;
+      first.push(index);
+    }
+  }
+  const stats = ta.stats();
+  assertBalanced(stats);
+  assert.equal(stats.accepted, accepted);
+  assert.equal(stats.dropped.overflow_newest, 2000 - accepted);
+  assert.deepEqual(
+    first,
+    Array.from({ length: accepted }, (_, index) => index),
+  );
+  await ta.close({ timeoutMs: 100 });
+  assertBalanced(ta.stats());
+});
+
+test('a full ring drops the oldest: the newest arrive, all else is counted', async () => {
+  await receiver.setFaults([{ action: { kind: 'status', status: 503 } }]);
+  const { ta } = open({ ringBytes: 65_536, lanes: 1, batchSize: 10, overflow: 'drop-oldest' });
+  const count = 5000;
+  const outcomes = { dropped: 0, delivered: 0 };
+  for (let index = 0; index < count; index += 1) {
+    const isIn = ta.track({
+      accountId: 'u',
+      event: 'e',
+      properties: { index },
+      onSettled: ({ state }) => {
+        if (state === 'dropped' || state === 'delivered') outcomes[state] += 1;
+      },
+    });
+    assert.ok(isIn);
+    if (index % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+    assertBalanced(ta.stats());
+  }
+  await receiver.setFaults([]);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.accepted, count);
+  assert.ok(stats.dropped.overflow_oldest > 0);
+  assert.equal(stats.delivered + stats.dropped.overflow_oldest, count);
+  const arrived = (await receiver.events()).map(
+    (event) => (event.properties as { index: number }).index,
+  );
+  assert.equal(new Set(arrived).size, stats.delivered);
+  // The survivors are the newest, without a gap.
+  assert.deepEqual(
+    arrived.slice(-200),
+    Array.from({ length: 200 }, (_, index) => count - 200 + index),
+  );
+  await until(() => outcomes.dropped + outcomes.delivered === count, 'all outcomes are told');
+  assert.equal(outcomes.delivered, stats.delivered);
+});
+
+test('queueSize bounds the records of all lanes', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const { ta } = open({ queueSize: 100, lanes: 4 });
+  trackMany(ta, 300);
+  const stats = ta.stats();
+  assertBalanced(stats);
+  assert.equal(stats.queued, 100);
+  assert.equal(stats.dropped.overflow_newest, 200);
+  await ta.close({ timeoutMs: 100 });
+});
+
+test("'block' ends at its time-out, and counts the record", async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const { ta } = open({ queueSize: 10, overflow: 'block', blockTimeoutMs: 50 });
+  trackMany(ta, 12);
+  const stats = ta.stats();
+  assertBalanced(stats);
+  assert.equal(stats.accepted, 10);
+  assert.equal(stats.dropped.overflow_newest, 2);
+  await ta.close({ timeoutMs: 100 });
+});
+
+test("ordering 'none' keeps several batches under way, and loses none", async () => {
+  await receiver.setFaults([{ action: { kind: 'delay', ms: 30 }, probability: 0.5 }]);
+  const { ta } = open({ ordering: 'none', lanes: 1, batchSize: 20 });
+  trackMany(ta, 2000);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 2000);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.deepEqual([unique, duplicates], [2000, 0]);
+});
+
+test('a BatchConsumer has delivered a batch when the call that fills it returns', async () => {
+  const ta = new Analytics(new BatchConsumer({ url: receiver.url, appId: 'A', batchSize: 20 }));
+  trackMany(ta, 19);
+  assert.equal(ta.stats().delivered, 0);
+  trackMany(ta, 1);
+  assert.equal(ta.stats().delivered, 20);
+  trackMany(ta, 5);
+  await ta.flush();
+  assert.equal(ta.stats().delivered, 25);
+  assertBalanced(await ta.close());
+});
+
+test('a BatchConsumer keeps failed batches in order, drops the oldest beyond its bound, and flush() says why', async () => {
+  const errors: string[] = [];
+  const ta = new Analytics(
+    new BatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      batchSize: 10,
+      maxCachedBatches: 3,
+      retries: 0,
+    }),
+    { onError: ({ message }) => errors.push(message) },
+  );
+  await receiver.setFaults([
+    { action: { kind: 'status', status: 500, body: '{"msg":"out of order"}' } },
+  ]);
+  trackMany(ta, 50);
+  const stats = ta.stats();
+  assertBalanced(stats);
+  assert.equal(stats.queued, 30);
+  assert.equal(stats.dropped.overflow_oldest, 20);
+  await assert.rejects(ta.flush(), /out of order/);
+  await receiver.setFaults([]);
+  trackMany(ta, 10);
+  assert.equal(ta.stats().queued, 0);
+  const arrived = (await receiver.events()).map(
+    (event) => (event.properties as { index: number }).index,
+  );
+  const kept = [20, 30, 40].flatMap((from) =>
+    Array.from({ length: 10 }, (_, index) => from + index),
+  );
+  assert.deepEqual(arrived, [...kept, ...Array.from({ length: 10 }, (_, index) => index)]);
+  assertBalanced(await ta.close());
+});
+
+test('a DebugConsumer throws what the receiver says, and tells refusal from connection trouble', async () => {
+  const open = (url: string, more: object = {}) =>
+    new Analytics(new DebugConsumer({ url, appId: 'A', timeoutMs: 300, ...more }), {
+      validation: 'off',
+      onError: () => {},
+    });
+  const ta = open(receiver.url);
+  assert.equal(ta.track({ accountId: 'u', event: 'fine' }), true);
+  assert.throws(
+    () => ta.track({ accountId: 'u', event: 'fine', properties: { 'not a name': 1 } }),
+    (error) =>
+      error instanceof MillraceError &&
+      error.code === 'MILLRACE_DEBUG_REJECTED' &&
+      error.message.includes('not a name'),
+  );
+  assert.throws(() => ta.track({ accountId: 'u', event: 'not a name' }), {
+    code: 'MILLRACE_DEBUG_REJECTED',
+  });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.deepEqual([stats.delivered, stats.rejected], [1, 2]);
+  const dead = await TestReceiver.start();
+  await dead.stop();
+  const lost = open(dead.url);
+  assert.throws(() => lost.track({ accountId: 'u', event: 'fine' }), {
+    code: 'MILLRACE_UNAVAILABLE',
+  });
+  assertBalanced(await lost.close());
+  const dry = open(receiver.url, { dryRun: true, deviceId: 'd1' });
+  await receiver.reset();
+  dry.track({ accountId: 'u', event: 'fine' });
+  assertBalanced(await dry.close());
+  const { debugRecords, records } = await receiver.snapshot();
+  assert.deepEqual([debugRecords, records], [1, 0]);
+});
