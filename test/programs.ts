@@ -1,3 +1,4 @@
+import { resolveZone, TIME_TEXT_BYTES, TimeText } from '../src/codec/time-text.ts';
 import {
   Analytics,
   AsyncBatchConsumer,
@@ -17,6 +18,8 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   'first-tick': fillInFirstTick,
   golden: runGolden,
   'kill-worker': killWorkerWhileBlocked,
+  'write-forever': writeForever,
+  zone: writeTimes,
 };
 
 function consumerOf(kind: string, target: string, more: object = {}): Consumer {
@@ -165,6 +168,37 @@ async function runCase(
   }
   const stats = await ta.close();
   return { name: golden.name, error, stats };
+}
+
+/** Writes records until it is killed. */
+async function writeForever([directory = '']: readonly string[]): Promise<void> {
+  const ta = new Analytics(new LoggingConsumer({ directory, lingerMs: 1, bufferRecords: 100 }));
+  for (let index = 0; ; index += 1) {
+    ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
+    if (index % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Instants of two centuries, as ours and as Date's own getters have them in this process's zone. */
+function writeTimes(): void {
+  const time = new TimeText(resolveZone(undefined));
+  const target = new Uint8Array(TIME_TEXT_BYTES);
+  const two = (value: number) => String(value).padStart(2, '0');
+  const pairs: [string, string][] = [];
+  for (
+    let ms = Date.UTC(1950, 0, 1);
+    ms < Date.UTC(2060, 0, 1);
+    ms += 86_400_000 * 41 + 3_723_017
+  ) {
+    time.write(target, 0, ms);
+    const date = new Date(ms);
+    const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+    const clock = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(':');
+    const millis = String(date.getMilliseconds()).padStart(3, '0');
+    pairs.push([Buffer.from(target).toString('latin1'), `${day} ${clock}.${millis}`]);
+  }
+  send(pairs);
+  process.channel?.unref();
 }
 
 const [name = '', ...args] = process.argv.slice(2);

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina, type Piscina as Pool } from 'piscina';
 import { MillraceError } from '../base/errors.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
@@ -11,8 +13,10 @@ const UNCLAIMED_MS = 5000;
 const WATCH_MS = 1000;
 /** Beyond all turns that one block of the main thread can produce: piscina must never queue on the main side. */
 const TASKS_PER_WORKER = 1_000_000;
-const CRASH_PAUSE_BASE_MS = 50;
-const CRASH_PAUSE_CAP_MS = 5000;
+const CRASH_PAUSE_BASE_MS = 20;
+const CRASH_PAUSE_CAP_MS = 1000;
+/** Longest wait for threads that are still loading before they are ended, in ms. */
+const LOADING_MS = 5000;
 /** Turns of one lane that may die in a row without progress before it is said aloud. */
 const CRASHES_LOUD = 5;
 /** Flags that a worker thread can't take over from its process. */
@@ -43,9 +47,10 @@ export class Supervisor {
   readonly #pool: Pool;
   readonly #seats = new Map<string, Seat>();
   readonly #pulses = new Map<number, Pulse>();
-  readonly #countedDeaths = new WeakSet<object>();
+  readonly #toldDeaths = new WeakSet<object>();
   /** Threads given up for dead; no turn is posted to them any more. */
   readonly #condemned = new Set<number>();
+  readonly #loaded = new WeakSet<object>();
   readonly #watch: NodeJS.Timeout;
   readonly #pauses = new Set<NodeJS.Timeout>();
   #restarts = 0;
@@ -69,7 +74,13 @@ export class Supervisor {
       loadBalancer: (_task, workers) => this.#choose(workers),
     });
     this.#pool.on('error', (error: unknown) => this.#noteDeath(error));
+    // Emitted for every thread that is gone, whether it had a turn or not.
+    this.#pool.on('workerDestroy', () => {
+      if (!this.#isClosed) this.#restarts += 1;
+      this.#reapSlots();
+    });
     this.#pool.on('message', (message: unknown) => this.#hear(message));
+    this.#watchLoading();
     this.#watch = setInterval(() => this.look(), WATCH_MS);
     this.#watch.unref();
   }
@@ -131,7 +142,35 @@ export class Supervisor {
     this.#isClosed = true;
     clearInterval(this.#watch);
     for (const pause of this.#pauses) clearTimeout(pause);
+    await this.#threadsLoaded();
     await this.#pool.destroy();
+  }
+
+  /** Node 20 ends the whole process when a thread is terminated in the middle of loading an ES module. */
+  async #threadsLoaded(): Promise<void> {
+    const loading = this.#pool.threads.filter((thread) => !this.#loaded.has(thread));
+    if (loading.length === 0) return;
+    const timer = new AbortController();
+    const waits = loading.map((thread) =>
+      Promise.race([once(thread, 'message', timer), once(thread, 'exit', timer)]),
+    );
+    const tooLong = delay(LOADING_MS, undefined, timer);
+    await Promise.race([Promise.allSettled(waits), tooLong]);
+    timer.abort();
+    await tooLong.catch(() => {
+      // Ended early, which is the usual way.
+    });
+  }
+
+  /** The first message of a thread says that it has loaded its entry. */
+  #watchLoading(): void {
+    for (const thread of this.#pool.threads) thread.once('message', () => this.#loaded.add(thread));
+    const first = new Set(this.#pool.threads.map(({ threadId }) => threadId));
+    // Later threads are told of when they have loaded; the first ones as soon as they are made.
+    this.#pool.on('workerCreate', ({ id }: { id: number }) => {
+      const thread = this.#pool.threads.find(({ threadId }) => threadId === id);
+      if (thread !== undefined && !first.has(id)) this.#loaded.add(thread);
+    });
   }
 
   #isAbandoned(seat: Seat, now: number): boolean {
@@ -218,13 +257,12 @@ export class Supervisor {
     this.#pauses.add(pause);
   }
 
-  /** Counts a dead thread once, however many turns it takes along. */
+  /** Tells of a dead thread once, however many turns it takes along. */
   #noteDeath(error: unknown): void {
     this.#reapSlots();
-    if (typeof error !== 'object' || error === null || this.#countedDeaths.has(error)) return;
-    this.#countedDeaths.add(error);
+    if (typeof error !== 'object' || error === null || this.#toldDeaths.has(error)) return;
+    this.#toldDeaths.add(error);
     if (this.#isClosed) return;
-    this.#restarts += 1;
     this.#parts.onError(
       new MillraceError('MILLRACE_WORKER', `a worker thread died: ${textOf(error)}`, error),
     );

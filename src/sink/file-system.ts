@@ -24,6 +24,8 @@ export interface FileSystem {
   append(fd: number, bytes: Uint8Array): number;
   read(fd: number, span: { at: number; bytes: number }): Uint8Array;
   size(fd: number): number;
+  /** When the file was written last, wall time in ms. */
+  modifiedMs(fd: number): number;
   /** A number that changes when another file takes the path; -1: there is none. */
   inode(path: string): number;
   inodeOf(fd: number): number;
@@ -45,6 +47,7 @@ export const nodeFileSystem: FileSystem = {
     return target.subarray(0, readSync(fd, target, 0, bytes, at));
   },
   size: (fd) => fstatSync(fd).size,
+  modifiedMs: (fd) => fstatSync(fd).mtimeMs,
   inode: (path) => statSync(path, { throwIfNoEntry: false })?.ino ?? -1,
   inodeOf: (fd) => fstatSync(fd).ino,
   truncate: (fd, bytes) => ftruncateSync(fd, bytes),

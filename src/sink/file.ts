@@ -24,6 +24,10 @@ export interface SharedWords {
 
 /** How often a file is compared with its path: somebody may have moved it away. */
 const LOOK_MS = 500;
+/** A torn line in a file that nobody has written to for so long was left by a writer that is gone, in ms. */
+const REST_MS = 2000;
+const LOOK_BACK_BYTES: number = 64 * 1024;
+const NEWLINE = 0x0a;
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 interface OpenFile {
@@ -249,9 +253,35 @@ export class FileSink implements Sink {
     const path = join(directory, nameOf({ head: this.#head, period, index }));
     const fd = this.#fileSystem.openAppend(path, mode);
     this.rotations += 1;
+    this.#mendTail(fd);
     const inode = this.#fileSystem.inodeOf(fd);
     this.#file = { fd, path, period, index, inode, lookedMs: this.#clock.monotonicMs() };
     return this.#file;
+  }
+
+  /** Takes out what a writer that was killed in the middle of a line has left: it is no record, and never will be. */
+  #mendTail(fd: number): void {
+    const size = this.#fileSystem.size(fd);
+    if (size === 0 || this.#endsWithLine(fd, size)) return;
+    // Another process may be in the middle of its write right now: only a file at rest is touched.
+    const restMs = this.#clock.nowMs() - this.#fileSystem.modifiedMs(fd);
+    if (restMs < REST_MS) pause(REST_MS - Math.max(0, restMs));
+    if (this.#fileSystem.size(fd) !== size) return;
+    this.#fileSystem.truncate(fd, this.#endOfLastLine(fd, size));
+  }
+
+  #endsWithLine(fd: number, size: number): boolean {
+    return this.#fileSystem.read(fd, { at: size - 1, bytes: 1 })[0] === NEWLINE;
+  }
+
+  #endOfLastLine(fd: number, size: number): number {
+    for (let end = size; end > 0; ) {
+      const at = Math.max(0, end - LOOK_BACK_BYTES);
+      const found = this.#fileSystem.read(fd, { at, bytes: end - at }).lastIndexOf(NEWLINE);
+      if (found >= 0) return at + found + 1;
+      end = at;
+    }
+    return 0;
   }
 
   #closeFile(): void {
@@ -298,4 +328,8 @@ function codeOf(error: unknown): string {
 
 function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

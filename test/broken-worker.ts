@@ -1,0 +1,1 @@
+throw new Error('this worker entry can not be loaded');

@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, test } from 'node:test';
+import type { Worker } from 'node:worker_threads';
+import { Analytics, AsyncBatchConsumer, type MillraceError } from '../src/index.ts';
+import { assertBalanced, TestReceiver, until } from './support.ts';
+
+let receiver: TestReceiver;
+const threads = new Set<Worker>();
+
+before(async () => {
+  receiver = await TestReceiver.start();
+  process.on('worker', (thread: Worker) => {
+    // Node 20 ends the process when a thread is terminated while it loads a module: its first message says it has.
+    thread.once('message', () => threads.add(thread));
+    thread.once('exit', () => threads.delete(thread));
+  });
+});
+beforeEach(() => receiver.reset());
+after(() => receiver.stop());
+
+function pick<T>(items: Iterable<T>, seed: number): T | undefined {
+  const list = [...items];
+  return list[seed % list.length];
+}
+
+// Goal: a thread that ends at any moment costs no record. Method: terminate() at random moments while records flow, then count
+// at the receiver.
+test('threads terminated forty times lose nothing, and each is replaced', async (context) => {
+  const seed = Date.now() % 100_000;
+  context.diagnostic(`seed ${seed}`);
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 2,
+      batchSize: 50,
+      lingerMs: 2,
+      overflow: 'block',
+    }),
+    { onError: (error) => errors.push(error) },
+  );
+  let tracked = 0;
+  for (let round = 0; round < 40; round += 1) {
+    for (let burst = 0; burst < 5; burst += 1) {
+      for (let index = 0; index < 100; index += 1) {
+        ta.track({ accountId: `u${tracked % 50}`, event: 'e', properties: { tracked } });
+        tracked += 1;
+      }
+      await new Promise((resolve) => setTimeout(resolve, (seed + round * 7 + burst * 3) % 11));
+    }
+    await until(() => threads.size > 0, 'there is a thread');
+    await pick(threads, seed + round)?.terminate();
+  }
+  await ta.flush({ timeoutMs: 30_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, tracked);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.equal(unique, tracked);
+  // A thread that dies between the receiver's answer and the commit sends its batches again: one a lane at most.
+  assert.ok(duplicates <= 40 * 50 * 8, `${duplicates} repeated`);
+  assert.equal(stats.workers.restarts, 40);
+  assert.ok(errors.every(({ code }) => code === 'MILLRACE_WORKER'));
+  const last = new Map<unknown, number>();
+  for (const event of await receiver.events()) {
+    const { tracked: number } = event.properties as { tracked: number };
+    assert.ok(number > (last.get(event['#account_id']) ?? -1), 'in order, without repeats');
+    last.set(event['#account_id'], number);
+  }
+});
+
+test('a thread that hangs is noticed within seconds, and another takes over', async () => {
+  process.env.MILLRACE_TEST_HANG_AFTER = '3';
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 2,
+      batchSize: 50,
+      workerFile: new URL('./hanging-worker.js', import.meta.url),
+    }),
+    { onError: () => {} },
+  );
+  for (let index = 0; index < 5000; index += 1) {
+    ta.track({ accountId: `u${index % 50}`, event: 'e', properties: { index } });
+    if (index % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await ta.flush({ timeoutMs: 30_000 });
+  await until(() => ta.stats().workers.alive === 2, 'the hung thread was replaced');
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 5000);
+  assert.equal((await receiver.snapshot()).unique, 5000);
+});
+
+test('many clients in one process, opened and closed in turn, leave nothing behind', async () => {
+  const before = threads.size;
+  for (let round = 0; round < 30; round += 1) {
+    const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A', workers: 1 }));
+    ta.track({ accountId: 'u', event: 'e', properties: { round } });
+    const stats = await ta.close();
+    assertBalanced(stats);
+    assert.equal(stats.delivered, 1);
+  }
+  await until(() => threads.size === before, 'all threads have ended');
+  assert.equal((await receiver.snapshot()).unique, 30);
+});
+
+test('a worker entry that can not be loaded is told, again and again, and never ends the process', async () => {
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      workerFile: new URL('./broken-worker.js', import.meta.url),
+    }),
+    { onError: (error) => errors.push(error) },
+  );
+  ta.track({ accountId: 'u', event: 'e' });
+  await until(() => errors.length > 1, 'onError hears of it');
+  assert.ok(errors.every(({ code }) => code === 'MILLRACE_WORKER'));
+  const stats = await ta.close({ timeoutMs: 100 });
+  assertBalanced(stats);
+  assert.equal(stats.dropped.shutdown, 1);
+});
