@@ -191,7 +191,11 @@ export class Recorder {
   /** Encodes into the lane itself; only a frame that would wrap or finds no room takes the way over a copy. */
   #write(lane: LaneProducer, fields: RecordFields, context: FrameContext): boolean {
     if (this.#acceptedCount - this.#settledCount >= this.#queueRecordsMax) {
-      if (!this.#waitForQueue(lane)) return this.#drop(lane, fields);
+      if (!this.#waitForQueue(lane)) {
+        // A wrong call is a wrong call, whether there is room or not.
+        this.#encodeCopy(this.#encoder, fields, { context, lane });
+        return this.#drop(lane, fields);
+      }
     }
     const span = this.#span;
     span.at = lane.writeAt;
