@@ -1,40 +1,17 @@
+import type { MessagePort } from 'node:worker_threads';
 import { MillraceError, show } from './base/errors.ts';
 import { resolveZone } from './codec/time-text.ts';
-import { type Deadline, Engine } from './engine/engine.ts';
+import { attachInlet } from './engine/attach.ts';
+import { Engine } from './engine/engine.ts';
+import type { Deadline, Inlet } from './engine/inlet.ts';
 import { OptionReader } from './engine/option-reader.ts';
 import type { EnginePlan } from './engine/plan.ts';
 import type { Validation } from './engine/recorder.ts';
 import type { Stats } from './engine/stats.ts';
 import { LIBRARY_NAME, LIBRARY_VERSION } from './engine/version.ts';
 import { MetricsCollector, type MetricsRegistry } from './metrics/collector.ts';
-import type {
-  DeleteFields,
-  EventFields,
-  FirstEventFields,
-  ListUserProperties,
-  NumericUserProperties,
-  TrackingPlan,
-  UnsetUserFields,
-  UpdatableEventFields,
-  UserFields,
-  UserProperties,
-  UserPropertyName,
-} from './plan.ts';
-import {
-  type Properties,
-  type RecordFields,
-  TRACK,
-  TRACK_OVERWRITE,
-  TRACK_UPDATE,
-  type UnsetFields,
-  USER_ADD,
-  USER_APPEND,
-  USER_DEL,
-  USER_SET,
-  USER_SET_ONCE,
-  USER_UNIQ_APPEND,
-  USER_UNSET,
-} from './record/types.ts';
+import type { TrackingPlan } from './plan.ts';
+import { Tracker } from './tracker.ts';
 
 /** Any of the four consumers. */
 export interface Consumer {
@@ -58,12 +35,8 @@ export interface AnalyticsOptions {
 
 const OPTION_VALIDATIONS = ['throw', 'drop', 'off'] as const;
 
-/**
- * One client: takes records on the caller's thread and has them delivered by its consumer's workers.
- * Tracking calls never do I/O and never wait (but under `overflow: 'block'`, and with a consumer that says so).
- * They return whether the record was accepted.
- */
-export class Analytics<Plan extends TrackingPlan = TrackingPlan> {
+/** One client: takes records on the caller's thread and has them delivered by its consumer's workers. */
+export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker<Plan> {
   /** The prom-client Registry that has this client's metrics. */
   readonly register: MetricsRegistry;
   readonly #engine: Engine;
@@ -71,118 +44,18 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> {
 
   /** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
   constructor(consumer: Consumer, options: AnalyticsOptions = {}) {
-    const plan = planOf(consumer);
-    const reader = new OptionReader('Analytics', options);
-    const uuid = reader.flag('uuid', plan.uuid ? 'on' : 'off');
-    const validation = reader.oneOf('validation', OPTION_VALIDATIONS, 'throw');
-    const timeZone = reader.text('timeZone');
-    const zone = reader.check(() => resolveZone(timeZone)) ?? resolveZone(undefined);
-    const registry = reader.raw('register');
-    if (registry !== undefined && !isRegistry(registry)) {
-      reader.fail(`register is ${show(registry)}; it must be a Registry of prom-client`);
-    }
-    const name = reader.text('name');
-    const onError = reader.callback<(error: MillraceError) => void>('onError') ?? warn;
-    reader.finish();
-    this.#engine = new Engine(plan, {
-      uuid,
-      validation,
-      text: {
-        presets: { lib: LIBRARY_NAME, libVersion: LIBRARY_VERSION },
-        zone,
-        addsZoneOffset: timeZone !== undefined,
-      },
-      onError,
-    });
+    const engine = openEngine(consumer, options);
+    super(engine.inlet);
+    this.#engine = engine;
+    const { plan } = engine;
     const collector = MetricsCollector.of(options.register);
     this.register = collector.registry;
     this.#leaveMetrics = collector.add({
-      ...(name === undefined ? {} : { client: name }),
+      ...(options.name === undefined ? {} : { client: options.name }),
       consumer: plan.consumer,
       readings: () => this.#engine.accounts.readings(),
     });
     if (plan.consumer === 'debug') warn(DEBUG_NOTICE);
-  }
-
-  /** An event. */
-  track(fields: EventFields<Plan>): boolean {
-    return this.#engine.record(TRACK, fields as RecordFields);
-  }
-
-  /** An event of which the receiver keeps only the first with this `firstCheckId`. */
-  trackFirst(fields: FirstEventFields<Plan>): boolean {
-    return this.#engine.record(TRACK, fields as RecordFields, 'firstCheckId');
-  }
-
-  /** Changes properties of the event `eventId`. */
-  trackUpdate(fields: UpdatableEventFields<Plan>): boolean {
-    return this.#engine.record(TRACK_UPDATE, fields as RecordFields, 'eventId');
-  }
-
-  /** Replaces the event `eventId`. */
-  trackOverwrite(fields: UpdatableEventFields<Plan>): boolean {
-    return this.#engine.record(TRACK_OVERWRITE, fields as RecordFields, 'eventId');
-  }
-
-  /** Sets user properties. */
-  userSet(fields: UserFields<UserProperties<Plan>>): boolean {
-    return this.#engine.record(USER_SET, fields as RecordFields, 'properties');
-  }
-
-  /** Sets user properties that are not set yet. */
-  userSetOnce(fields: UserFields<UserProperties<Plan>>): boolean {
-    return this.#engine.record(USER_SET_ONCE, fields as RecordFields, 'properties');
-  }
-
-  /** Adds to numeric user properties. */
-  userAdd(fields: UserFields<NumericUserProperties<Plan>>): boolean {
-    return this.#engine.record(USER_ADD, fields as RecordFields, 'properties');
-  }
-
-  /** Appends to user properties that are lists. */
-  userAppend(fields: UserFields<ListUserProperties<Plan>>): boolean {
-    return this.#engine.record(USER_APPEND, fields as RecordFields, 'properties');
-  }
-
-  /** Appends to lists what they do not hold yet. */
-  userUniqAppend(fields: UserFields<ListUserProperties<Plan>>): boolean {
-    return this.#engine.record(USER_UNIQ_APPEND, fields as RecordFields, 'properties');
-  }
-
-  /** Removes user properties. */
-  userUnset(fields: UnsetUserFields<UserPropertyName<Plan>>): boolean {
-    return this.#engine.record(USER_UNSET, fields as UnsetFields, 'properties');
-  }
-
-  /** Removes a user. */
-  userDel(fields: DeleteFields): boolean {
-    return this.#engine.record(USER_DEL, fields);
-  }
-
-  /** Adds properties to every later `track*` record; of two values the later wins. They are copied. */
-  setSuperProperties(properties: Properties): void {
-    this.#engine.recorder.setSuperProperties(properties);
-  }
-
-  unsetSuperProperty(name: string): void {
-    this.#engine.recorder.unsetSuperProperty(name);
-  }
-
-  /** A copy. */
-  getSuperProperties(): Properties {
-    return this.#engine.recorder.getSuperProperties();
-  }
-
-  clearSuperProperties(): void {
-    this.#engine.recorder.clearSuperProperties();
-  }
-
-  /**
-   * Asks `dynamic` for more properties at every `track*` call; they win over super properties. If it throws, the record goes
-   * without them and `onError` hears of it. `undefined` ends it.
-   */
-  setDynamicSuperProperties(dynamic: (() => Properties | null | undefined) | undefined): void {
-    this.#engine.recorder.setDynamicSuperProperties(dynamic);
   }
 
   /**
@@ -213,6 +86,28 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> {
     return stats;
   }
 
+  /**
+   * A handle for another thread of this process: transfer it (`worker.postMessage(port, [port])`), and call
+   * {@link Analytics.attach} there. Records of that thread go through lanes of its own, into the same account.
+   *
+   * @throws MillraceError MILLRACE_CLOSED
+   */
+  port(): MessagePort {
+    return this.#engine.openPort();
+  }
+
+  /**
+   * On the thread that received a port: the same tracking calls.
+   *
+   * @throws MillraceError MILLRACE_OPTIONS when `port` is no handle of ours, or was attached before
+   */
+  static attach<Plan extends TrackingPlan = TrackingPlan>(
+    port: MessagePort,
+    { onError = warn }: Pick<AnalyticsOptions, 'onError'> = {},
+  ): AttachedAnalytics<Plan> {
+    return new AttachedAnalytics<Plan>(port, onError);
+  }
+
   /** An exact account, at any time, also after close. */
   stats(): Stats {
     return this.#engine.stats();
@@ -223,10 +118,65 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> {
   }
 }
 
+/** What {@link Analytics.attach} gives: the tracking calls, for one more thread. */
+export class AttachedAnalytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker<Plan> {
+  readonly #inlet: Inlet;
+  readonly #detach: () => void;
+
+  /** Use {@link Analytics.attach}. */
+  constructor(port: MessagePort, onError: (error: MillraceError) => void) {
+    const { inlet, close } = attachInlet(port, onError);
+    super(inlet);
+    this.#inlet = inlet;
+    this.#detach = close;
+  }
+
+  /** Resolves when all records this thread tracked before the call are settled. */
+  flush(deadline: Deadline = {}): Promise<void> {
+    return this.#inlet.flush(deadline);
+  }
+
+  /** As {@link flush}, blocking this thread. True: all were settled in time. */
+  flushSync(deadline: Deadline = {}): boolean {
+    return this.#inlet.flushSync(deadline);
+  }
+
+  /** Gives the port up: later calls are refused. What was tracked is delivered all the same. */
+  close(): void {
+    this.#detach();
+  }
+}
+
 const DEBUG_NOTICE = new MillraceError(
   'MILLRACE_OPTIONS',
   'DebugConsumer sends every record alone and blocks the caller: not for production',
 );
+
+function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
+  const plan = planOf(consumer);
+  const reader = new OptionReader('Analytics', options);
+  const uuid = reader.flag('uuid', plan.uuid ? 'on' : 'off');
+  const validation = reader.oneOf('validation', OPTION_VALIDATIONS, 'throw');
+  const timeZone = reader.text('timeZone');
+  const zone = reader.check(() => resolveZone(timeZone)) ?? resolveZone(undefined);
+  const registry = reader.raw('register');
+  if (registry !== undefined && !isRegistry(registry)) {
+    reader.fail(`register is ${show(registry)}; it must be a Registry of prom-client`);
+  }
+  reader.text('name');
+  const onError = reader.callback<(error: MillraceError) => void>('onError') ?? warn;
+  reader.finish();
+  return new Engine(plan, {
+    uuid,
+    validation,
+    text: {
+      presets: { lib: LIBRARY_NAME, libVersion: LIBRARY_VERSION },
+      zone,
+      addsZoneOffset: timeZone !== undefined,
+    },
+    onError,
+  });
+}
 
 function warn(error: MillraceError): void {
   process.emitWarning(error.message, { type: 'MillraceWarning', code: error.code });

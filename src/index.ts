@@ -1,11 +1,16 @@
-export { Analytics, type AnalyticsOptions, type Consumer } from './analytics.ts';
+export {
+  Analytics,
+  type AnalyticsOptions,
+  type AttachedAnalytics,
+  type Consumer,
+} from './analytics.ts';
 export { type ErrorReport, MillraceError, type MillraceErrorCode } from './base/errors.ts';
 export { AsyncBatchConsumer, type AsyncBatchConsumerOptions } from './consumers/async-batch.ts';
 export { BatchConsumer, type BatchConsumerOptions } from './consumers/batch.ts';
 export { DebugConsumer, type DebugConsumerOptions } from './consumers/debug.ts';
 export { LoggingConsumer, type LoggingConsumerOptions } from './consumers/logging.ts';
 export type { EngineOptions, HttpOptions } from './consumers/options.ts';
-export type { Deadline } from './engine/engine.ts';
+export type { Deadline } from './engine/inlet.ts';
 export type { Stats } from './engine/stats.ts';
 export type {
   DeleteFields,

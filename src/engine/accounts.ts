@@ -24,19 +24,21 @@ import {
   REJECTED,
   RELEASED,
   SENT_BYTES,
+  type Settlement,
   SHUTDOWN,
   SPOOLED,
 } from '../lane/settlement.ts';
+import type { Inlet } from './inlet.ts';
 import type { EnginePlan } from './plan.ts';
-import type { Recorder } from './recorder.ts';
 import type { Seat } from './seat.ts';
 import type { Stats } from './stats.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export interface AccountParts {
   readonly plan: EnginePlan;
-  readonly seats: readonly Seat[];
-  readonly recorder: Recorder;
+  readonly inlet: Inlet;
+  /** Lanes that other threads fill. */
+  readonly portSeats: () => readonly Seat[];
   readonly control: Control;
   readonly supervisor: Supervisor;
 }
@@ -107,6 +109,8 @@ export interface Readings {
 
 /** Sums over lanes, each lane read in one atomic look. */
 interface Totals {
+  accepted: number;
+  overflowNewest: number;
   readonly counters: Float64Array;
   readonly lanes: readonly LaneReading[];
   queued: number;
@@ -120,6 +124,10 @@ const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries
 export class Accounts {
   readonly #parts: AccountParts;
   readonly #ledger: LedgerReader;
+  /** What lanes that are gone have left. */
+  readonly #retired: Float64Array = new Float64Array(COUNTERS_END);
+  #retiredAccepted = 0;
+  #retiredOverflow = 0;
 
   constructor(parts: AccountParts) {
     this.#parts = parts;
@@ -131,11 +139,12 @@ export class Accounts {
   }
 
   stats(): Stats {
-    const { recorder, supervisor } = this.#parts;
+    const { supervisor } = this.#parts;
+    const { recorder } = this.#parts.inlet;
     const totals = this.#totals();
     const { counters } = totals;
     const settled = (counter: number) => counters[counter] ?? 0;
-    const { accepted, overflowNewest } = this.#producerTotals();
+    const { accepted, overflowNewest } = totals;
     const queued = totals.queued + settled(IN_HAND);
     const gone = GONE.reduce((sum, counter) => sum + settled(counter), 0);
     return {
@@ -164,7 +173,8 @@ export class Accounts {
 
   /** What a scrape reads: the same accounts, and what else there is to see. */
   readings(): Readings {
-    const { plan, recorder, supervisor, control } = this.#parts;
+    const { plan, supervisor, control, inlet } = this.#parts;
+    const { recorder } = inlet;
     const stats = this.stats();
     const totals = this.#totals();
     const settled = (counter: number) => totals.counters[counter] ?? 0;
@@ -202,26 +212,42 @@ export class Accounts {
     };
   }
 
-  #producerTotals(): { accepted: number; overflowNewest: number } {
-    let accepted = 0;
-    let overflowNewest = 0;
-    for (const lane of this.#parts.recorder.lanes) {
-      accepted += lane.accepted;
-      overflowNewest += lane.overflowNewest;
+  /** Keeps the totals of lanes that are empty and will not be filled again. */
+  retire(seats: readonly Seat[]): void {
+    for (const seat of seats) {
+      const state = seat.read();
+      for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
+        this.#retired[counter] = (this.#retired[counter] ?? 0) + state.count(counter);
+      }
+      this.#retiredAccepted += seat.accepted;
+      this.#retiredOverflow += seat.overflowNewest;
     }
-    return { accepted, overflowNewest };
+  }
+
+  #seats(): readonly Seat[] {
+    return [...this.#parts.inlet.seats, ...this.#parts.portSeats()];
   }
 
   #totals(): Totals {
-    const counters = new Float64Array(COUNTERS_END);
+    const counters = this.#retired.slice();
     const lanes: LaneReading[] = [];
-    const totals = { counters, lanes, queued: 0, queuedBytes: 0, inFlight: 0 };
-    for (const seat of this.#parts.seats) {
-      const state = seat.read();
+    const totals = {
+      counters,
+      lanes,
+      accepted: this.#retiredAccepted,
+      overflowNewest: this.#retiredOverflow,
+      queued: 0,
+      queuedBytes: 0,
+      inFlight: 0,
+    };
+    for (const seat of this.#seats()) {
+      const { state, accepted, tailSeq } = lookAt(seat);
+      totals.accepted += accepted;
+      totals.overflowNewest += seat.overflowNewest;
       for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
         counters[counter] = (counters[counter] ?? 0) + state.count(counter);
       }
-      const queued = (seat.tailSeq - state.headSeq) >>> 0;
+      const queued = (tailSeq - state.headSeq) >>> 0;
       const queuedBytes = (seat.tail - state.head) >>> 0;
       lanes.push({
         lane: seat.lane,
@@ -238,14 +264,14 @@ export class Accounts {
 
   #oldestAgeMs(): number {
     let oldestMs = Number.POSITIVE_INFINITY;
-    for (const seat of this.#parts.seats) {
+    for (const seat of this.#seats()) {
       oldestMs = Math.min(oldestMs, seat.oldestMs() ?? oldestMs);
     }
     return oldestMs === Number.POSITIVE_INFINITY ? 0 : Math.max(0, Date.now() - oldestMs);
   }
 
   #callHistogram(): HistogramReading {
-    const floats = this.#parts.recorder.region.floats;
+    const floats = this.#parts.inlet.recorder.region.floats;
     const counts = Array.from(
       { length: CALL_BOUNDS_SECONDS.length + 1 },
       (_, bucket) => floats[PRODUCER_FLOATS_AT + CALL_BUCKETS_FLOAT + bucket] ?? 0,
@@ -255,6 +281,17 @@ export class Accounts {
       counts,
       sum: floats[PRODUCER_FLOATS_AT + CALL_SUM_FLOAT] ?? 0,
     };
+  }
+}
+
+/** A lane's settlement with what its producer counts: both of the same moment, even if that is another thread. */
+function lookAt(seat: Seat): { state: Settlement; accepted: number; tailSeq: number } {
+  for (;;) {
+    const accepted = seat.accepted;
+    const tailSeq = seat.tailSeq;
+    const state = seat.read();
+    // The producer counts first and moves the tail afterwards; in between the two do not belong together.
+    if (seat.accepted === accepted && seat.tailSeq === tailSeq) return { state, accepted, tailSeq };
   }
 }
 

@@ -1,84 +1,61 @@
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
 import { Control, MODE_DRAIN, MODE_STOP } from '../lane/control.ts';
-import type { LaneProducer } from '../lane/producer.ts';
 import { Region } from '../lane/region.ts';
-import type { RecordFields, SettledOutcome, UnsetFields } from '../record/types.ts';
+import type { RecordFields, UnsetFields } from '../record/types.ts';
 import type { WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import { Accounts } from './accounts.ts';
 import { workerEntry } from './entry.ts';
 import { joinExitHook } from './exit-hook.ts';
+import { closedError, type Deadline, Inlet, type InletOptions } from './inlet.ts';
 import type { EnginePlan } from './plan.ts';
-import { Recorder, type RecorderOptions, type RequiredField, type RoomNeed } from './recorder.ts';
+import { isPortMessage, type PortStart } from './port.ts';
+import type { RequiredField } from './recorder.ts';
 import { Seat } from './seat.ts';
-import { SettledListeners } from './settled.ts';
 import type { Stats } from './stats.ts';
 import { Supervisor } from './supervisor.ts';
-import { blockUntil, holdOpen, resolveWhen } from './waits.ts';
+import { holdOpen } from './waits.ts';
 
 /** What the client adds to a consumer's plan. */
-export interface EngineClient extends Omit<RecorderOptions, 'queueRecordsMax'> {
+export interface EngineClient extends InletOptions {
   readonly text: TranscoderOptions;
   readonly onError: (error: MillraceError) => void;
 }
 
-export interface Deadline {
-  /** Longest wait in ms; default: none for flush, 30 s for close. */
-  readonly timeoutMs?: number | undefined;
-}
-
-/** Results of a round (worker/turn.ts). */
-const ROUND_DONE = 0;
-const ROUND_REJECTED = 2;
 const CLOSE_TIMEOUT_MS = 30_000;
 /** How long turns get to notice that the engine stops. */
 const STOP_MS = 2000;
 const IDLE_MS = 200;
-const DROP_TRIES_MAX = 1000;
+const MAIN_REGION = 1;
+
+/** Lanes that another thread fills. */
+interface PortSeats {
+  readonly seats: readonly Seat[];
+  readonly channel: MessagePort;
+}
 
 /** One engine: lanes, workers, and their accounts, from construction to close. */
 export class Engine {
   readonly plan: EnginePlan;
-  readonly recorder: Recorder;
+  readonly inlet: Inlet;
   readonly accounts: Accounts;
+  readonly #options: InletOptions;
   readonly #control: Control;
-  readonly #seats: readonly Seat[];
   readonly #supervisor: Supervisor;
-  readonly #listeners: SettledListeners;
   readonly #onError: (error: MillraceError) => void;
   readonly #leaveExitHook: () => void;
-  #blockDeadlineMs = 0;
+  readonly #ports = new Map<number, PortSeats>();
+  #regions = MAIN_REGION;
   #state: 'open' | 'closing' | 'closed' = 'open';
   #closed: Promise<Stats> | undefined;
-  #sinceRound = 0;
 
   constructor(plan: EnginePlan, client: EngineClient) {
     this.plan = plan;
+    this.#options = { validation: client.validation, uuid: client.uuid };
     this.#onError = guarded(client.onError);
-    this.#listeners = new SettledListeners(this.#onError);
     const filename = workerEntry(plan.entry, plan.workerFile);
     this.#control = Control.create();
-    const region = Region.create({
-      lanes: plan.lanes,
-      laneBytes: plan.laneBytes,
-      id: 1,
-      baseMs: Date.now(),
-    });
-    this.#seats = Array.from({ length: plan.lanes }, (_, lane) => new Seat(region, lane));
-    this.recorder = new Recorder(
-      region,
-      { ...client, queueRecordsMax: plan.queueRecordsMax },
-      {
-        post: (lane) => this.#post(lane),
-        makeRoom: (lane, need) => this.#makeRoom(lane, need),
-        addListener: (lane, seq, listener) => {
-          this.#listeners.add(this.#seat(lane).name, seq, listener);
-        },
-        tellListener: (listener, outcome) => this.#listeners.tell(listener, outcome),
-        afterRecord: plan.pace === 'rounds' ? () => this.#afterRecord() : undefined,
-        onError: this.#onError,
-      },
-    );
     this.#supervisor = new Supervisor({
       filename,
       threads: plan.workers,
@@ -87,14 +64,32 @@ export class Engine {
       onError: this.#onError,
       onNote: (note) => this.#hear(note),
     });
+    this.inlet = new Inlet({
+      region: this.#newRegion(MAIN_REGION),
+      plan,
+      options: this.#options,
+      committer: 'supervisor',
+      host: {
+        post: (seat) => this.#supervisor.post(seat),
+        tend: () => this.#supervisor.look(),
+        isOpen: () => this.#state === 'open',
+        isOver: () => this.#state === 'closed',
+        onError: this.#onError,
+      },
+    });
     this.accounts = new Accounts({
       plan,
-      seats: this.#seats,
-      recorder: this.recorder,
+      inlet: this.inlet,
+      portSeats: () => [...this.#ports.values()].flatMap(({ seats }) => seats),
       control: this.#control,
       supervisor: this.#supervisor,
     });
     this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
+  }
+
+  #newRegion(id: number): Region {
+    const { lanes, laneBytes } = this.plan;
+    return Region.create({ lanes, laneBytes, id, baseMs: Date.now() });
   }
 
   #workerConfig(text: TranscoderOptions): WorkerConfig {
@@ -121,67 +116,80 @@ export class Engine {
    * @throws MillraceError MILLRACE_CLOSED after close, and under validation 'throw' for a wrong call
    */
   record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
-    if (this.#state !== 'open') throw closedError();
-    return this.recorder.record(kind, fields, required);
+    return this.inlet.record(kind, fields, required);
   }
 
-  /**
-   * Resolves when all records accepted before the call are settled.
-   *
-   * @throws MillraceError MILLRACE_TIMEOUT when they are not in time; consumers in rounds also throw what went wrong
-   */
-  async flush({ timeoutMs }: Deadline = {}): Promise<void> {
-    if (this.#state === 'closed') return;
-    const deadlineMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
-    const waits = this.#seats.map((seat) => this.#flushSeat(seat));
-    const inTime = await holdOpen(() =>
-      Promise.all(waits.map(({ isDone, word }) => resolveWhen(isDone, word, { deadlineMs }))),
+  /** Opens lanes for another thread; the port carries everything it needs, and is to be transferred. */
+  openPort(): MessagePort {
+    if (this.#state !== 'open') throw closedError();
+    this.#regions += 1;
+    const id = this.#regions;
+    const region = this.#newRegion(id);
+    const seats = Array.from(
+      { length: region.lanes },
+      (_, lane) => new Seat(region, lane, 'supervisor'),
     );
-    if (inTime.includes(false)) throw timeoutError('flush', timeoutMs, this.stats().queued);
-    this.#throwRoundTrouble();
+    const { port1: channel, port2 } = new MessageChannel();
+    this.#ports.set(id, { seats, channel });
+    channel.on('message', (message: unknown) => {
+      if (isPortMessage(message)) this.#postForPort(seats, message.post);
+    });
+    channel.on('close', () => this.#retirePort(id));
+    channel.unref();
+    const { consumer, laneBytes, overflow, blockTimeoutMs, queueRecordsMax } = this.plan;
+    const { pace, roundRecords, keptRecordsMax, flush } = this.plan;
+    const start: PortStart = {
+      millrace: 'port',
+      memory: region.memory,
+      control: this.#control.memory,
+      options: this.#options,
+      supers: this.inlet.recorder.getSuperProperties(),
+      plan: {
+        consumer,
+        laneBytes,
+        overflow,
+        blockTimeoutMs,
+        queueRecordsMax,
+        pace,
+        roundRecords,
+        keptRecordsMax,
+        flush,
+      },
+    };
+    channel.postMessage(start);
+    return port2;
+  }
+
+  #postForPort(seats: readonly Seat[], lane: number): void {
+    const seat = seats[lane];
+    if (seat !== undefined && this.#state !== 'closed') this.#supervisor.post(seat);
+  }
+
+  /** The thread behind a port is gone: what it left is delivered, then its lanes are only numbers. */
+  #retirePort(id: number): void {
+    const port = this.#ports.get(id);
+    if (port === undefined || this.#state === 'closed') return;
+    for (const seat of port.seats) if (seat.requestFlush()) this.#supervisor.post(seat);
+    const isEmpty = () => port.seats.every((seat) => seat.isSettledUpTo(seat.tail));
+    const timer = setInterval(() => {
+      if (this.#state === 'open' && !isEmpty()) return;
+      clearInterval(timer);
+      if (this.#state !== 'open' || this.#ports.get(id) !== port) return;
+      this.accounts.retire(port.seats);
+      this.#supervisor.forget(port.seats);
+      this.#ports.delete(id);
+    }, IDLE_MS);
+    timer.unref();
+  }
+
+  /** Resolves when everything accepted before the call, by this thread, is settled. */
+  async flush(deadline: Deadline = {}): Promise<void> {
+    if (this.#state !== 'closed') await this.inlet.flush(deadline);
   }
 
   /** As flush(), blocking this thread. True: all settled in time. */
-  flushSync({ timeoutMs }: Deadline = {}): boolean {
-    if (this.#state === 'closed') return true;
-    const deadlineMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
-    const tend = () => this.#supervisor.look();
-    const waits = this.#seats.map((seat) => this.#flushSeat(seat));
-    return waits
-      .map(({ isDone, word }) => blockUntil(isDone, word, { deadlineMs, tend }))
-      .every(Boolean);
-  }
-
-  /** Asks a lane for everything accepted so far, and tells how to know that it is done. */
-  #flushSeat(seat: Seat): {
-    isDone: () => boolean;
-    word: { words: Int32Array; index: number };
-  } {
-    const words = seat.region.words;
-    const target = seat.tail;
-    const needsRound = this.plan.pace === 'rounds' || this.plan.flush === 'synced';
-    if (!needsRound || (this.plan.pace === 'rounds' && seat.isSettledUpTo(target))) {
-      if (seat.requestFlush()) this.#supervisor.post(seat);
-      const isDone = () => seat.isSettledUpTo(target) || this.#state === 'closed';
-      return { isDone, word: { words, index: seat.settlement.commitAt } };
-    }
-    const round = seat.requestRound();
-    if (seat.wake()) this.#supervisor.post(seat);
-    const isDone = () => seat.isRoundDone(round) || this.#state === 'closed';
-    return { isDone, word: { words, index: seat.roundDoneAt } };
-  }
-
-  #throwRoundTrouble(): void {
-    const needsRound = this.plan.pace === 'rounds' || this.plan.flush === 'synced';
-    if (!needsRound) return;
-    for (const seat of this.#seats) {
-      const { code, message } = seat.roundResult();
-      if (code === ROUND_DONE) continue;
-      throw new MillraceError(
-        code === ROUND_REJECTED ? 'MILLRACE_REJECTED' : 'MILLRACE_UNAVAILABLE',
-        message,
-      );
-    }
+  flushSync(deadline: Deadline = {}): boolean {
+    return this.#state === 'closed' || this.inlet.flushSync(deadline);
   }
 
   /**
@@ -204,6 +212,7 @@ export class Engine {
       if (error instanceof MillraceError) this.#onError(error);
       else throw error;
     }
+    await this.#drainPorts(deadlineMs);
     this.#stop();
     const stopMs = performance.now() + STOP_MS;
     while (this.#supervisor.running > 0 && performance.now() < stopMs) {
@@ -229,20 +238,32 @@ export class Engine {
     return this.stats();
   }
 
+  #allSeats(): readonly Seat[] {
+    return [...this.inlet.seats, ...[...this.#ports.values()].flatMap(({ seats }) => seats)];
+  }
+
+  /** Lanes of other threads: what is in them goes out, too. */
+  async #drainPorts(deadlineMs: number): Promise<void> {
+    const seats = [...this.#ports.values()].flatMap((port) => port.seats);
+    for (const seat of seats) if (seat.requestFlush()) this.#supervisor.post(seat);
+    const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
+    while (!isDone() && performance.now() < deadlineMs) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
   #stop(): void {
     this.#control.mode = MODE_STOP;
-    for (const seat of this.#seats) seat.wake();
+    for (const seat of this.#allSeats()) seat.wake();
   }
 
   #dropRest(): void {
-    for (const seat of this.#seats) {
-      const rest = seat.dropRest();
-      this.#listeners.settle(seat.name, rest, { state: 'dropped', reason: 'shutdown' });
-    }
+    for (const seat of this.#allSeats()) this.inlet.tellDropped(seat, seat.dropRest(), 'shutdown');
   }
 
   #finish(): void {
     this.#state = 'closed';
+    for (const { channel } of this.#ports.values()) channel.close();
     this.#leaveExitHook();
   }
 
@@ -252,126 +273,14 @@ export class Engine {
     return this.stats().queued;
   }
 
-  #post(lane: number): void {
-    this.#supervisor.post(this.#seat(lane));
-  }
-
-  #seat(lane: number): Seat {
-    const seat = this.#seats[lane];
-    if (seat === undefined) throw new Error(`millrace: no lane ${lane}`);
-    return seat;
-  }
-
-  /** Decides what happens when a record finds no room. Runs inside the caller's call. */
-  #makeRoom(lane: LaneProducer, need: RoomNeed): 'retry' | 'drop' {
-    switch (this.plan.overflow) {
-      case 'drop-newest':
-        return 'drop';
-      case 'drop-oldest':
-        return this.#dropForRoom(lane, need);
-      case 'block':
-        return this.#blockForRoom(lane, need) ? 'retry' : 'drop';
-    }
-  }
-
-  /** Lets the oldest records give way. */
-  #dropForRoom(lane: LaneProducer, { frameBytes, isQueueFull, tries }: RoomNeed): 'retry' | 'drop' {
-    // Settled records are gone after one look; dropped ones, too. More tries mean a lane of one huge frame.
-    if (tries > DROP_TRIES_MAX) return 'drop';
-    const seat = isQueueFull ? this.#seatOfOldest(lane.lane) : this.#seat(lane.lane);
-    // A frame that would wrap needs its own length twice: the rest of the lane is skipped.
-    const roomBytes = Math.min(2 * frameBytes, this.plan.laneBytes);
-    let isFirst = isQueueFull;
-    const dropped = seat.dropOldest(({ usedBytes }) => {
-      if (!isQueueFull) return this.plan.laneBytes - usedBytes < roomBytes;
-      const isTooMuch = isFirst;
-      isFirst = false;
-      return isTooMuch;
-    });
-    this.#tellGone(seat, dropped);
-    return 'retry';
-  }
-
-  #seatOfOldest(lane: number): Seat {
-    let oldest = this.#seat(lane);
-    let oldestMs = oldest.oldestMs() ?? Number.POSITIVE_INFINITY;
-    for (const seat of this.#seats) {
-      const ms = seat.oldestMs() ?? Number.POSITIVE_INFINITY;
-      if (ms >= oldestMs) continue;
-      oldest = seat;
-      oldestMs = ms;
-    }
-    return oldest;
-  }
-
-  #tellGone(seat: Seat, gone: { fromSeq: number; toSeq: number }): void {
-    if (gone.fromSeq === gone.toSeq) return;
-    this.#listeners.settle(seat.name, gone, { state: 'dropped', reason: 'overflow' });
-  }
-
-  /** Blocks the caller until a lane has room. */
-  #blockForRoom(lane: LaneProducer, { frameBytes, isQueueFull, tries }: RoomNeed): boolean {
-    const startMs = performance.now();
-    if (tries === 0) this.#blockDeadlineMs = startMs + this.plan.blockTimeoutMs;
-    const seat = this.#seat(lane.lane);
-    const waiting = isQueueFull ? this.#seats : [seat];
-    for (const one of waiting) if (one.wake()) this.#supervisor.post(one);
-    const tail = lane.tail;
-    const room = this.plan.laneBytes - 2 * frameBytes;
-    const hasRoom = () =>
-      isQueueFull
-        ? this.recorder.queued() < this.plan.queueRecordsMax
-        : ((tail - seat.read().head) | 0) <= Math.max(0, room);
-    const word = { words: seat.region.words, index: seat.settlement.commitAt };
-    const isDone = blockUntil(hasRoom, word, {
-      deadlineMs: this.#blockDeadlineMs,
-      tend: () => this.#supervisor.look(),
-    });
-    this.recorder.countBlocked(performance.now() - startMs);
-    return isDone;
-  }
-
-  /** For consumers that wait: a full round goes out now. */
-  #afterRecord(): void {
-    this.#sinceRound += 1;
-    if (this.#sinceRound < this.plan.roundRecords) return;
-    this.#sinceRound = 0;
-    const isInTime = this.flushSync({ timeoutMs: this.plan.blockTimeoutMs });
-    this.#boundKept();
-    const trouble = this.#roundTrouble(isInTime);
-    if (trouble === undefined) return;
-    if (this.plan.consumer === 'debug') throw trouble;
-    this.#onError(trouble);
-  }
-
-  #roundTrouble(isInTime: boolean): MillraceError | undefined {
-    if (!isInTime) return timeoutError('delivery', this.plan.blockTimeoutMs, this.stats().queued);
-    try {
-      this.#throwRoundTrouble();
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof MillraceError)) throw error;
-      if (this.plan.consumer !== 'debug' || error.code !== 'MILLRACE_REJECTED') return error;
-      return new MillraceError('MILLRACE_DEBUG_REJECTED', error.message);
-    }
-  }
-
-  /** Drops the oldest of the records kept for another attempt, beyond their bound. */
-  #boundKept(): void {
-    for (const seat of this.#seats) {
-      const gone = seat.dropOldest(({ records }) => records > this.plan.keptRecordsMax);
-      this.#tellGone(seat, gone);
-    }
-  }
-
   #hear(note: WorkerNote): void {
     if (note.millrace === 'trouble') {
       this.#onError(MillraceError.from(note.report));
       return;
     }
-    for (const { region, lane, fromSeq, toSeq, state, reason } of note.notices) {
-      const outcome: SettledOutcome = reason === '' ? { state } : { state, reason };
-      this.#listeners.settle(`${region}/${lane}`, { fromSeq, toSeq }, outcome);
+    for (const notice of note.notices) {
+      if (notice.region === MAIN_REGION) this.inlet.hear(notice);
+      else this.#ports.get(notice.region)?.channel.postMessage({ millrace: 'notice', notice });
     }
   }
 
@@ -390,15 +299,4 @@ function guarded(listener: (error: MillraceError) => void): (error: MillraceErro
       process.emitWarning(`onError threw ${thrown} while it heard: ${error.message}`, 'millrace');
     }
   };
-}
-
-function closedError(): MillraceError {
-  return new MillraceError('MILLRACE_CLOSED', 'the client is closed; it takes no more records');
-}
-
-function timeoutError(what: string, timeoutMs: number | undefined, left: number): MillraceError {
-  return new MillraceError(
-    'MILLRACE_TIMEOUT',
-    `${what} was not done within ${timeoutMs} ms; ${left} records wait`,
-  );
 }

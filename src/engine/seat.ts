@@ -1,5 +1,6 @@
 import { ASLEEP, AWAKE, ring, UNATTENDED } from '../lane/doorbell.ts';
 import {
+  ACCEPTED_FLOAT,
   BELL_WORD,
   CLAIMED_TERM_WORD,
   FLUSH_POSITION_WORD,
@@ -7,6 +8,7 @@ import {
   LENGTH_AT,
   MAIL_BYTES_AT,
   MAIL_LENGTH_WORD,
+  OVERFLOW_NEWEST_FLOAT,
   OWNER_WORD,
   ROUND_CODE_WORD,
   ROUND_DONE_WORD,
@@ -42,17 +44,22 @@ export class Seat {
   postedMs = 0;
   /** Turns that died in a row without settling anything. */
   crashes = 0;
+  readonly #committer: 'supervisor' | 'producer';
   readonly #words: Int32Array;
+  readonly #floats: Float64Array;
   readonly #at: number;
   readonly #state: Settlement = new Settlement();
   #headAtCrash = 0;
 
-  constructor(region: Region, lane: number) {
+  /** @param committer in whose name this thread changes the settlement */
+  constructor(region: Region, lane: number, committer: 'supervisor' | 'producer') {
+    this.#committer = committer;
     this.region = region;
     this.lane = lane;
     this.name = `${region.id}/${lane}`;
     this.settlement = new SettlementWords(region, lane);
     this.#words = region.words;
+    this.#floats = region.floats;
     this.#at = region.controlAt(lane) / 4;
   }
 
@@ -62,6 +69,16 @@ export class Seat {
 
   get tailSeq(): number {
     return Atomics.load(this.#words, this.#at + TAIL_SEQ_WORD);
+  }
+
+  /** Records that entered the lane. */
+  get accepted(): number {
+    return this.#floats[this.#at / 2 + ACCEPTED_FLOAT] ?? 0;
+  }
+
+  /** Records that the full ring kept out of the lane. */
+  get overflowNewest(): number {
+    return this.#floats[this.#at / 2 + OVERFLOW_NEWEST_FLOAT] ?? 0;
   }
 
   /** Whether all before `position` is settled. */
@@ -226,6 +243,6 @@ export class Seat {
 
   #commit(change: (state: Settlement) => void): void {
     do change(this.read());
-    while (!this.settlement.commit(this.#state, 'supervisor'));
+    while (!this.settlement.commit(this.#state, this.#committer));
   }
 }

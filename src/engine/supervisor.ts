@@ -136,6 +136,11 @@ export class Supervisor {
     }
   }
 
+  /** These lanes are empty, and nobody will fill them again. */
+  forget(seats: readonly Seat[]): void {
+    for (const seat of seats) this.#seats.delete(seat.name);
+  }
+
   /** Ends all threads. Nothing must be running that is still wanted. */
   async close(): Promise<void> {
     if (this.#isClosed) return;

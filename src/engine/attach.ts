@@ -1,0 +1,52 @@
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { MillraceError } from '../base/errors.ts';
+import { Control, MODE_RUN, MODE_STOP } from '../lane/control.ts';
+import { Region } from '../lane/region.ts';
+import { Inlet } from './inlet.ts';
+import { isPortNotice, isPortStart } from './port.ts';
+
+/**
+ * The producing side of a port, on the thread that received it. Turns are posted by the engine's thread: an idle lane's first
+ * record waits until that thread's event loop runs.
+ *
+ * @throws MillraceError MILLRACE_OPTIONS when the port is none of ours, or was attached before
+ */
+export function attachInlet(
+  port: MessagePort,
+  onError: (error: MillraceError) => void,
+): { inlet: Inlet; close: () => void } {
+  const start: unknown = receiveMessageOnPort(port)?.message;
+  if (!isPortStart(start)) {
+    throw new MillraceError(
+      'MILLRACE_OPTIONS',
+      'attach() takes a port that port() gave and that nobody has attached yet',
+    );
+  }
+  const control = Control.attach(start.control);
+  let isClosed = false;
+  const inlet = new Inlet({
+    region: Region.attach(start.memory),
+    plan: start.plan,
+    options: start.options,
+    committer: 'producer',
+    host: {
+      post: (seat) => port.postMessage({ millrace: 'post', post: seat.lane }),
+      tend: () => {
+        // The engine's thread looks after its workers.
+      },
+      isOpen: () => !isClosed && control.mode === MODE_RUN,
+      isOver: () => control.mode === MODE_STOP,
+      onError,
+    },
+  });
+  inlet.recorder.setSuperProperties(start.supers);
+  port.on('message', (message: unknown) => {
+    if (isPortNotice(message)) inlet.hear(message.notice);
+  });
+  port.unref();
+  const close = () => {
+    isClosed = true;
+    port.close();
+  };
+  return { inlet, close };
+}

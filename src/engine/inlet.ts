@@ -1,0 +1,297 @@
+import { MillraceError } from '../base/errors.ts';
+import type { LaneProducer } from '../lane/producer.ts';
+import type { Region } from '../lane/region.ts';
+import type { RecordFields, SettledOutcome, UnsetFields } from '../record/types.ts';
+import type { Notice } from '../worker/contract.ts';
+import type { EnginePlan } from './plan.ts';
+import { Recorder, type RecorderOptions, type RequiredField, type RoomNeed } from './recorder.ts';
+import { Seat, type SeqSpan } from './seat.ts';
+import { SettledListeners } from './settled.ts';
+import { blockUntil, holdOpen, resolveWhen } from './waits.ts';
+
+/** The part of a plan that the producing side needs: plain data, so that it can go to another thread. */
+export type InletPlan = Pick<
+  EnginePlan,
+  | 'consumer'
+  | 'laneBytes'
+  | 'overflow'
+  | 'blockTimeoutMs'
+  | 'queueRecordsMax'
+  | 'pace'
+  | 'roundRecords'
+  | 'keptRecordsMax'
+  | 'flush'
+>;
+
+export type InletOptions = Omit<RecorderOptions, 'queueRecordsMax'>;
+
+/** What an inlet needs of whoever runs the workers. */
+export interface InletHost {
+  /** Nobody attends this lane: a turn must be posted. */
+  post(seat: Seat): void;
+  /** Called again and again while a call blocks: what must not depend on the event loop. */
+  tend(): void;
+  /** Whether records are taken. */
+  isOpen(): boolean;
+  /** Whether the workers have ended, so that nothing more will be settled. */
+  isOver(): boolean;
+  onError(error: MillraceError): void;
+}
+
+export interface InletParts {
+  readonly region: Region;
+  readonly plan: InletPlan;
+  readonly options: InletOptions;
+  readonly host: InletHost;
+  /** In whose name this thread changes settlements: the engine's thread is the supervisor, others are producers. */
+  readonly committer: 'supervisor' | 'producer';
+}
+
+export interface Deadline {
+  /** Longest wait in ms; default: none for flush, 30 s for close. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Results of a round (worker/turn.ts). */
+const ROUND_DONE = 0;
+const ROUND_REJECTED = 2;
+const DROP_TRIES_MAX = 1000;
+
+interface Wait {
+  readonly isDone: () => boolean;
+  readonly word: { readonly words: Int32Array; readonly index: number };
+}
+
+/** The producing side of one thread: a region of lanes, what a full one does, and waiting for its records. */
+export class Inlet {
+  readonly recorder: Recorder;
+  readonly seats: readonly Seat[];
+  readonly #plan: InletPlan;
+  readonly #host: InletHost;
+  readonly #listeners: SettledListeners;
+  #blockDeadlineMs = 0;
+  #sinceRound = 0;
+
+  constructor({ region, plan, options, host, committer }: InletParts) {
+    this.#plan = plan;
+    this.#host = host;
+    this.#listeners = new SettledListeners((error) => host.onError(error));
+    this.seats = Array.from(
+      { length: region.lanes },
+      (_, lane) => new Seat(region, lane, committer),
+    );
+    this.recorder = new Recorder(
+      region,
+      { ...options, queueRecordsMax: plan.queueRecordsMax },
+      {
+        post: (lane) => host.post(this.#seat(lane)),
+        makeRoom: (lane, need) => this.#makeRoom(lane, need),
+        addListener: (lane, seq, listener) => {
+          this.#listeners.add(this.#seat(lane).name, seq, listener);
+        },
+        tellListener: (listener, outcome) => this.#listeners.tell(listener, outcome),
+        afterRecord: plan.pace === 'rounds' ? () => this.#afterRecord() : undefined,
+        onError: (error) => host.onError(error),
+      },
+    );
+  }
+
+  /**
+   * Takes one record.
+   *
+   * @throws MillraceError MILLRACE_CLOSED after close, and under validation 'throw' for a wrong call
+   */
+  record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
+    if (!this.#host.isOpen()) throw closedError();
+    return this.recorder.record(kind, fields, required);
+  }
+
+  /** Records of this inlet that are not settled. */
+  get queued(): number {
+    return this.recorder.queued();
+  }
+
+  /** Tells those who asked what became of their records. */
+  hear({ region, lane, fromSeq, toSeq, state, reason }: Notice): void {
+    const outcome: SettledOutcome = reason === '' ? { state } : { state, reason };
+    this.#listeners.settle(`${region}/${lane}`, { fromSeq, toSeq }, outcome);
+  }
+
+  /** Tells those whose records were dropped. */
+  tellDropped(seat: Seat, gone: SeqSpan, reason: string): void {
+    if (gone.fromSeq === gone.toSeq) return;
+    this.#listeners.settle(seat.name, gone, { state: 'dropped', reason });
+  }
+
+  /**
+   * Resolves when all records accepted before the call are settled.
+   *
+   * @throws MillraceError MILLRACE_TIMEOUT when they are not in time; consumers in rounds also throw what went wrong
+   */
+  async flush({ timeoutMs }: Deadline = {}): Promise<void> {
+    const deadlineMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
+    const waits = this.seats.map((seat) => this.#flushSeat(seat));
+    const inTime = await holdOpen(() =>
+      Promise.all(waits.map(({ isDone, word }) => resolveWhen(isDone, word, { deadlineMs }))),
+    );
+    if (inTime.includes(false)) throw timeoutError('flush', timeoutMs, this.queued);
+    this.#throwRoundTrouble();
+  }
+
+  /** As flush(), blocking this thread. True: all settled in time. */
+  flushSync({ timeoutMs }: Deadline = {}): boolean {
+    const deadlineMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
+    const tend = () => this.#host.tend();
+    const waits = this.seats.map((seat) => this.#flushSeat(seat));
+    return waits
+      .map(({ isDone, word }) => blockUntil(isDone, word, { deadlineMs, tend }))
+      .every(Boolean);
+  }
+
+  #seat(lane: number): Seat {
+    const seat = this.seats[lane];
+    if (seat === undefined) throw new Error(`millrace: no lane ${lane}`);
+    return seat;
+  }
+
+  /** Asks a lane for everything accepted so far, and tells how to know that it is done. */
+  #flushSeat(seat: Seat): Wait {
+    const words = seat.region.words;
+    const target = seat.tail;
+    const needsRound = this.#plan.pace === 'rounds' || this.#plan.flush === 'synced';
+    if (!needsRound || (this.#plan.pace === 'rounds' && seat.isSettledUpTo(target))) {
+      if (seat.requestFlush()) this.#host.post(seat);
+      const isDone = () => seat.isSettledUpTo(target) || this.#host.isOver();
+      return { isDone, word: { words, index: seat.settlement.commitAt } };
+    }
+    const round = seat.requestRound();
+    if (seat.wake()) this.#host.post(seat);
+    const isDone = () => seat.isRoundDone(round) || this.#host.isOver();
+    return { isDone, word: { words, index: seat.roundDoneAt } };
+  }
+
+  #throwRoundTrouble(): void {
+    const needsRound = this.#plan.pace === 'rounds' || this.#plan.flush === 'synced';
+    if (!needsRound) return;
+    for (const seat of this.seats) {
+      const { code, message } = seat.roundResult();
+      if (code === ROUND_DONE) continue;
+      throw new MillraceError(
+        code === ROUND_REJECTED ? 'MILLRACE_REJECTED' : 'MILLRACE_UNAVAILABLE',
+        message,
+      );
+    }
+  }
+
+  /** Decides what happens when a record finds no room. Runs inside the caller's call. */
+  #makeRoom(lane: LaneProducer, need: RoomNeed): 'retry' | 'drop' {
+    switch (this.#plan.overflow) {
+      case 'drop-newest':
+        return 'drop';
+      case 'drop-oldest':
+        return this.#dropForRoom(lane, need);
+      case 'block':
+        return this.#blockForRoom(lane, need) ? 'retry' : 'drop';
+    }
+  }
+
+  /** Lets the oldest records give way. */
+  #dropForRoom(lane: LaneProducer, { frameBytes, isQueueFull, tries }: RoomNeed): 'retry' | 'drop' {
+    // Settled records are gone after one look; dropped ones, too. More tries mean a lane of one huge frame.
+    if (tries > DROP_TRIES_MAX) return 'drop';
+    const seat = isQueueFull ? this.#seatOfOldest(lane.lane) : this.#seat(lane.lane);
+    // A frame that would wrap needs its own length twice: the rest of the lane is skipped.
+    const roomBytes = Math.min(2 * frameBytes, this.#plan.laneBytes);
+    let isFirst = isQueueFull;
+    const dropped = seat.dropOldest(({ usedBytes }) => {
+      if (!isQueueFull) return this.#plan.laneBytes - usedBytes < roomBytes;
+      const isTooMuch = isFirst;
+      isFirst = false;
+      return isTooMuch;
+    });
+    this.tellDropped(seat, dropped, 'overflow');
+    return 'retry';
+  }
+
+  #seatOfOldest(lane: number): Seat {
+    let oldest = this.#seat(lane);
+    let oldestMs = oldest.oldestMs() ?? Number.POSITIVE_INFINITY;
+    for (const seat of this.seats) {
+      const ms = seat.oldestMs() ?? Number.POSITIVE_INFINITY;
+      if (ms >= oldestMs) continue;
+      oldest = seat;
+      oldestMs = ms;
+    }
+    return oldest;
+  }
+
+  /** Blocks the caller until a lane has room. */
+  #blockForRoom(lane: LaneProducer, { frameBytes, isQueueFull, tries }: RoomNeed): boolean {
+    const startMs = performance.now();
+    if (tries === 0) this.#blockDeadlineMs = startMs + this.#plan.blockTimeoutMs;
+    const seat = this.#seat(lane.lane);
+    const waiting = isQueueFull ? this.seats : [seat];
+    for (const one of waiting) if (one.wake()) this.#host.post(one);
+    const tail = lane.tail;
+    const room = this.#plan.laneBytes - 2 * frameBytes;
+    const hasRoom = () =>
+      isQueueFull
+        ? this.recorder.queued() < this.#plan.queueRecordsMax
+        : ((tail - seat.read().head) | 0) <= Math.max(0, room);
+    const word = { words: seat.region.words, index: seat.settlement.commitAt };
+    const isDone = blockUntil(hasRoom, word, {
+      deadlineMs: this.#blockDeadlineMs,
+      tend: () => this.#host.tend(),
+    });
+    this.recorder.countBlocked(performance.now() - startMs);
+    return isDone;
+  }
+
+  /** For consumers that wait: a full round goes out now. */
+  #afterRecord(): void {
+    this.#sinceRound += 1;
+    if (this.#sinceRound < this.#plan.roundRecords) return;
+    this.#sinceRound = 0;
+    const isInTime = this.flushSync({ timeoutMs: this.#plan.blockTimeoutMs });
+    this.#boundKept();
+    const trouble = this.#roundTrouble(isInTime);
+    if (trouble === undefined) return;
+    if (this.#plan.consumer === 'debug') throw trouble;
+    this.#host.onError(trouble);
+  }
+
+  #roundTrouble(isInTime: boolean): MillraceError | undefined {
+    if (!isInTime) return timeoutError('delivery', this.#plan.blockTimeoutMs, this.queued);
+    try {
+      this.#throwRoundTrouble();
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof MillraceError)) throw error;
+      if (this.#plan.consumer !== 'debug' || error.code !== 'MILLRACE_REJECTED') return error;
+      return new MillraceError('MILLRACE_DEBUG_REJECTED', error.message);
+    }
+  }
+
+  /** Drops the oldest of the records kept for another attempt, beyond their bound. */
+  #boundKept(): void {
+    for (const seat of this.seats) {
+      const gone = seat.dropOldest(({ records }) => records > this.#plan.keptRecordsMax);
+      this.tellDropped(seat, gone, 'overflow');
+    }
+  }
+}
+
+export function closedError(): MillraceError {
+  return new MillraceError('MILLRACE_CLOSED', 'the client is closed; it takes no more records');
+}
+
+export function timeoutError(
+  what: string,
+  timeoutMs: number | undefined,
+  left: number,
+): MillraceError {
+  return new MillraceError(
+    'MILLRACE_TIMEOUT',
+    `${what} was not done within ${timeoutMs} ms; ${left} records wait`,
+  );
+}
