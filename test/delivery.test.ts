@@ -177,7 +177,7 @@ test('during Retry-After no worker sends anything', async () => {
   ]);
   const { ta } = open({ workers: 3, lanes: 6, batchSize: 10 });
   ta.track({ accountId: 'first', event: 'e' });
-  await until(async () => (await receiver.snapshot()).requests === 1, 'the first request');
+  await until(() => ta.stats().retries === 1, 'the worker knows of the pause');
   const startMs = performance.now();
   trackMany(ta, 500);
   await until(async () => (await receiver.snapshot()).requests > 1, 'the next request');
