@@ -88,7 +88,8 @@ export interface EncoderOptions {
 /** The frame does not fit before the limit; what was written is void. */
 export const OVERFLOW = -1;
 
-const UUID_POOL_BYTES: number = UUID_BYTES * 1024;
+const UUID_WORDS: number = UUID_BYTES / 4;
+const UUID_POOL_WORDS: number = UUID_WORDS * 1024;
 const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const EMPTY: Properties = Object.freeze({});
 
@@ -104,12 +105,14 @@ export class FrameEncoder {
   readonly #shapes: ShapeTable;
   readonly #dynamicShapes: ShapeTable;
   readonly #writer: ValueWriter;
-  readonly #uuidPool = new Uint8Array(UUID_POOL_BYTES);
-  #uuidAt = UUID_POOL_BYTES;
+  readonly #uuidPool = new Uint32Array(UUID_POOL_WORDS);
+  #uuidAt = UUID_POOL_WORDS;
   readonly #lifted: (string | undefined)[] = new Array(LIFT_CODES).fill(undefined);
   #hasLifted = false;
   #hasTime = false;
   #timeMs = 0;
+  #flags = 0;
+  #shapeId = 0;
 
   constructor(options: EncoderOptions) {
     this.#strict = options.checks === 'strict';
@@ -157,24 +160,22 @@ export class FrameEncoder {
     const length = (writer.at - at + FRAME_ALIGN - 1) & -FRAME_ALIGN;
     if (writer.isOverflowed || at + length > limit) return OVERFLOW;
     target.bytes.fill(0, writer.at, at + length);
-    this.#writeHeader(target, at, { flags, id, isTrack, context });
+    this.#flags = flags;
+    this.#shapeId = id;
+    this.#writeHeader(target, at, context);
     return length;
   }
 
-  #writeHeader(
-    { bytes, view }: WriteTarget,
-    at: number,
-    frame: { flags: number; id: number; isTrack: boolean; context: FrameContext },
-  ): void {
-    const { flags, id, isTrack, context } = frame;
-    if (this.#uuid) this.#writeUuid(bytes, at + UUID_AT);
+  #writeHeader(target: WriteTarget, at: number, context: FrameContext): void {
+    const { bytes, view } = target;
+    if (this.#uuid) this.#writeUuid(target, at + UUID_AT);
     bytes[at + KIND_AT] = context.kind;
-    bytes[at + FLAGS_AT] = flags;
+    bytes[at + FLAGS_AT] = this.#flags;
     bytes[at + FLAGS_AT + 1] = 0;
     bytes[at + FLAGS_AT + 2] = 0;
     view.setUint32(at + STAMP_AT, context.stampMs, true);
-    view.setUint32(at + SHAPE_AT, id, true);
-    view.setUint32(at + EPOCH_AT, isTrack ? context.supers.epoch : 0, true);
+    view.setUint32(at + SHAPE_AT, this.#shapeId, true);
+    view.setUint32(at + EPOCH_AT, isTrackKind(context.kind) ? context.supers.epoch : 0, true);
     view.setFloat64(at + TIME_AT, this.#timeMs, true);
   }
 
@@ -396,26 +397,27 @@ export class FrameEncoder {
     return this.#uuid && UUID_PATTERN.test(uuid);
   }
 
-  #writeUuid(bytes: Uint8Array, at: number): void {
+  #writeUuid({ bytes, view }: WriteTarget, at: number): void {
     const given = this.#hasLifted ? this.#lifted[LIFT_UUID] : undefined;
-    if (given === undefined) this.#freshUuid(bytes, at);
+    if (given === undefined) this.#freshUuid(view, at);
     else if (UUID_PATTERN.test(given)) bytes.set(Buffer.from(given.replaceAll('-', ''), 'hex'), at);
     // Otherwise the text is among the extras, and these bytes say so.
     else bytes.fill(0, at, at + UUID_BYTES);
   }
 
-  #freshUuid(bytes: Uint8Array, at: number): void {
-    if (this.#uuidAt === UUID_POOL_BYTES) {
+  #freshUuid(view: DataView, at: number): void {
+    if (this.#uuidAt === UUID_POOL_WORDS) {
       randomFillSync(this.#uuidPool);
       this.#uuidAt = 0;
     }
     const pool = this.#uuidPool;
     const from = this.#uuidAt;
-    for (let index = 0; index < UUID_BYTES; index += 1) bytes[at + index] = pool[from + index] ?? 0;
-    // RFC 4122: version 4, variant 10.
-    bytes[at + 6] = 0x40 | ((pool[from + 6] ?? 0) & 0x0f);
-    bytes[at + 8] = 0x80 | ((pool[from + 8] ?? 0) & 0x3f);
-    this.#uuidAt += UUID_BYTES;
+    // RFC 4122: version 4 in the high half of byte 6, variant 10 in the top of byte 8.
+    view.setUint32(at, pool[from] ?? 0);
+    view.setUint32(at + 4, ((pool[from + 1] ?? 0) & 0xffff_0fff) | 0x4000);
+    view.setUint32(at + 8, ((pool[from + 2] ?? 0) & 0x3fff_ffff) | 0x8000_0000);
+    view.setUint32(at + 12, pool[from + 3] ?? 0);
+    this.#uuidAt = from + UUID_WORDS;
   }
 }
 

@@ -100,7 +100,7 @@ export class ValueWriter {
     for (let index = 0; index < length; index += 1) {
       const code = text.charCodeAt(index);
       if (code > 0x7f) {
-        this.#longString(text);
+        this.#unicodeString(text);
         return;
       }
       bytes[textAt + index] = code;
@@ -112,6 +112,37 @@ export class ValueWriter {
       bytes[at + 1] = length;
     }
     this.at = textAt + length;
+  }
+
+  /** A short text beyond ASCII: a loop here is faster than the way to the native encoder and back. */
+  #unicodeString(text: string): void {
+    const at = this.at;
+    const bytes = this.#bytes;
+    const length = text.length;
+    if (at + 2 + length * BYTES_PER_UNIT_MAX > this.#limit) {
+      this.#longString(text);
+      return;
+    }
+    let to = at + 2;
+    for (let index = 0; index < length; index += 1) {
+      const code = text.charCodeAt(index);
+      if (code < 0x80) bytes[to++] = code;
+      else if (code < 0x800) {
+        bytes[to++] = 0xc0 | (code >> 6);
+        bytes[to++] = 0x80 | (code & 0x3f);
+      } else if (code >= 0xd800 && code < 0xe000) {
+        // Pairs, and halves without their other half, are left to the native encoder.
+        this.#longString(text);
+        return;
+      } else {
+        bytes[to++] = 0xe0 | (code >> 12);
+        bytes[to++] = 0x80 | ((code >> 6) & 0x3f);
+        bytes[to++] = 0x80 | (code & 0x3f);
+      }
+    }
+    bytes[at] = 0xd9;
+    bytes[at + 1] = to - at - 2;
+    this.at = to;
   }
 
   #longString(text: string): void {
