@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
+import { workerFlags } from '../src/engine/worker-flags.ts';
 import { Analytics, AsyncBatchConsumer, type MillraceError } from '../src/index.ts';
 import { assertBalanced, TestReceiver, until } from './support.ts';
 
@@ -124,4 +125,17 @@ test('a worker entry that can not be loaded is told, again and again, and never 
   const stats = await ta.close({ timeoutMs: 100 });
   assertBalanced(stats);
   assert.equal(stats.dropped.shutdown, 1);
+});
+
+test('worker threads take over the flags that loading depends on, and no others', () => {
+  const flags =
+    '--import a.mjs --test --max-old-space-size=99 -r b.cjs --stack-trace-limit=10 -e 1 --require=c.cjs --enable-source-maps';
+  assert.deepEqual(workerFlags(flags.split(' ')), [
+    '--import',
+    'a.mjs',
+    '-r',
+    'b.cjs',
+    '--require=c.cjs',
+    '--enable-source-maps',
+  ]);
 });

@@ -5,6 +5,7 @@ import { MillraceError } from '../base/errors.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
 import type { TurnEnd, TurnTask, WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import type { Seat } from './seat.ts';
+import { workerFlags } from './worker-flags.ts';
 
 /** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
 const STALE_MS = 3000;
@@ -19,10 +20,6 @@ const CRASH_PAUSE_CAP_MS = 1000;
 const LOADING_MS = 5000;
 /** Turns of one lane that may die in a row without progress before it is said aloud. */
 const CRASHES_LOUD = 5;
-/** Flags that a worker thread can't take over from its process. */
-const FOREIGN_FLAG =
-  /^(--input-type|--eval|-e|--print|-p|-pe|--test|--check|-c|--interactive|-i|--expose-internals|--title)(=|$|-)/;
-
 export interface SupervisorParts {
   readonly filename: string;
   readonly threads: number;
@@ -70,7 +67,7 @@ export class Supervisor {
       atomics: 'disabled',
       recordTiming: false,
       workerData: parts.config,
-      execArgv: process.execArgv.filter((flag) => !FOREIGN_FLAG.test(flag)),
+      execArgv: workerFlags(process.execArgv),
       loadBalancer: (_task, workers) => this.#choose(workers),
     });
     this.#pool.on('error', (error: unknown) => this.#noteDeath(error));
