@@ -2,6 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { MillraceError, show } from './base/errors.ts';
 import { resolveZone } from './codec/time-text.ts';
 import { attachInlet } from './engine/attach.ts';
+import { closeOnSignals, type SignalOptions } from './engine/close-signals.ts';
 import { Engine } from './engine/engine.ts';
 import type { Deadline, Inlet } from './engine/inlet.ts';
 import { OptionReader } from './engine/option-reader.ts';
@@ -41,6 +42,9 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   readonly register: MetricsRegistry;
   readonly #engine: Engine;
   readonly #leaveMetrics: () => void;
+  #leaveSignals: () => void = () => {
+    // No signals are listened to.
+  };
 
   /** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
   constructor(consumer: Consumer, options: AnalyticsOptions = {}) {
@@ -76,6 +80,7 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   async close(deadline: Deadline = {}): Promise<Stats> {
     const stats = await this.#engine.close(deadline);
     this.#leaveMetrics();
+    this.#leaveSignals();
     return stats;
   }
 
@@ -83,7 +88,17 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   closeSync(deadline: Deadline = {}): Stats {
     const stats = this.#engine.closeSync(deadline);
     this.#leaveMetrics();
+    this.#leaveSignals();
     return stats;
+  }
+
+  /**
+   * Closes this client at SIGTERM or SIGINT, then ends the process with code 0: for servers without a shutdown of their
+   * own. What can't be delivered in the time goes to the spool if there is one. A second signal ends the process at once.
+   */
+  closeOnSignals(options: SignalOptions = {}): void {
+    this.#leaveSignals();
+    this.#leaveSignals = closeOnSignals((timeoutMs) => this.close({ timeoutMs }), options);
   }
 
   /**

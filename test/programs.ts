@@ -18,6 +18,8 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   'first-tick': fillInFirstTick,
   golden: runGolden,
   'kill-worker': killWorkerWhileBlocked,
+  'spool-forever': spoolForever,
+  'spool-signal': spoolAndWait,
   'write-forever': writeForever,
   zone: writeTimes,
 };
@@ -177,6 +179,43 @@ async function writeForever([directory = '']: readonly string[]): Promise<void> 
     ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
     if (index % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** Numbers records from `from` on, and tells which of them are on disk. */
+async function spoolForever([
+  url = '',
+  directory = '',
+  from = '0',
+]: readonly string[]): Promise<void> {
+  const ta = new Analytics(
+    consumerOf('async', url, {
+      workers: 1,
+      lanes: 2,
+      batchSize: 50,
+      durability: 'spool-first',
+      spool: { directory },
+    }),
+  );
+  for (let index = Number(from); ; index += 1) {
+    ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
+    if (index % 50 !== 0) continue;
+    // A flush ends when all before it is on disk.
+    await ta.flush();
+    process.send?.(index + 1);
+  }
+}
+
+/** Tracks a thousand records and lives on until a signal comes. */
+function spoolAndWait([url = '', directory = '']: readonly string[]): void {
+  const ta = new Analytics(consumerOf('async', url, { workers: 1, spool: { directory } }));
+  ta.closeOnSignals({ timeoutMs: 3000 });
+  for (let index = 0; index < 1000; index += 1) {
+    ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
+  }
+  setInterval(() => {
+    // A server has something to live for.
+  }, 1000);
+  send({ tracked: 1000 });
 }
 
 /** Instants of two centuries, as ours and as Date's own getters have them in this process's zone. */

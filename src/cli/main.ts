@@ -4,6 +4,7 @@ import { MillraceError } from '../base/errors.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
 import { demoCommand } from './demo.ts';
 import { receiverCommand } from './receiver.ts';
+import { spoolCommand } from './spool.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -13,7 +14,7 @@ const program = new Command('millrace')
   .version(LIBRARY_VERSION)
   .showHelpAfterError()
   .exitOverride();
-for (const command of [demoCommand(), receiverCommand()]) {
+for (const command of [demoCommand(), receiverCommand(), spoolCommand()]) {
   program.addCommand(command.exitOverride());
 }
 

@@ -1,3 +1,17 @@
+/** Where records wait on disk. */
+export interface SpoolOptions {
+  /** Folder; processes may share it, each has a part of its own. */
+  readonly directory: string;
+  /** Bound of all files of one process in bytes; beyond it the oldest records are dropped and counted; default 1 GiB. */
+  readonly maxBytes?: number;
+  /** Size of one file in bytes; default 8 MiB. */
+  readonly segmentBytes?: number;
+  /** When data goes to stable storage: 'interval' (default) every 100 ms, 'batch' with every write. A killed process loses nothing with any of them; a power cut does. */
+  readonly fsync?: 'never' | 'interval' | 'batch';
+  /** Permission of the files; default 0o600. */
+  readonly mode?: number;
+}
+
 /** Options of every consumer's engine. */
 export interface EngineOptions {
   /** Threads in the pool; default max(1, min(4, cores - 1)), 1 for files. */
@@ -6,10 +20,14 @@ export interface EngineOptions {
   readonly lanes?: number;
   /** Shared memory for all lanes together in bytes, a power of two; default 64 MiB. */
   readonly ringBytes?: number;
-  /** What happens to a record that finds no room. */
-  readonly overflow?: 'drop-newest' | 'drop-oldest' | 'block';
-  /** For 'block': longest wait in ms; then the record is dropped and counted; default 10 000. */
+  /** What happens to a record that finds no room. Default with a spool: 'spool'. */
+  readonly overflow?: 'drop-newest' | 'drop-oldest' | 'block' | 'spool';
+  /** For 'block', and for 'spool' with a slow disk: longest wait in ms; then the record is dropped and counted; default 10 000. */
   readonly blockTimeoutMs?: number;
+  /** Disk space for what can't be delivered now. */
+  readonly spool?: SpoolOptions;
+  /** 'spool-first': on disk before it is sent; default 'memory'. */
+  readonly durability?: 'memory' | 'spool-first';
   /** File for records refused for good, one a line with the reason. */
   readonly deadLetter?: string;
   /** The worker entry, for bundled applications only. */

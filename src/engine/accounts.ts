@@ -14,6 +14,7 @@ import {
   type WorkerHistogram,
 } from '../lane/ledger.ts';
 import {
+  CORRUPT,
   COUNTERS_END,
   DEAD_LETTERED,
   DELIVERED,
@@ -21,12 +22,19 @@ import {
   IN_HAND,
   OVERFLOW_OLDEST,
   RAW_BYTES,
+  RECOVERED,
   REJECTED,
   RELEASED,
   SENT_BYTES,
   type Settlement,
   SHUTDOWN,
+  SPOOL_BYTES,
+  SPOOL_END,
+  SPOOL_OLDEST_MS,
+  SPOOL_SEGMENTS,
+  SPOOL_SETTLED,
   SPOOLED,
+  UNSPOOLED,
 } from '../lane/settlement.ts';
 import type { Inlet } from './inlet.ts';
 import type { EnginePlan } from './plan.ts';
@@ -39,6 +47,8 @@ export interface AccountParts {
   readonly inlet: Inlet;
   /** Lanes that other threads fill. */
   readonly portSeats: () => readonly Seat[];
+  /** Where the replay of earlier runs is accounted for. */
+  readonly backlogSeat: Seat | undefined;
   readonly control: Control;
   readonly supervisor: Supervisor;
 }
@@ -62,6 +72,7 @@ export interface Readings {
     readonly invalid: number;
     readonly expired: number;
     readonly shutdown: number;
+    readonly corrupt: number;
   };
   readonly deadLettered: number;
   readonly recovered: number;
@@ -116,6 +127,8 @@ interface Totals {
   queued: number;
   queuedBytes: number;
   inFlight: number;
+  /** Age of the oldest record on disk, in ms; 0: none. */
+  spoolAgeMs: number;
 }
 
 const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries_'));
@@ -147,6 +160,8 @@ export class Accounts {
     const { accepted, overflowNewest } = totals;
     const queued = totals.queued + settled(IN_HAND);
     const gone = GONE.reduce((sum, counter) => sum + settled(counter), 0);
+    const spooled = settled(SPOOL_END) - settled(SPOOL_SETTLED);
+    const recovered = settled(RECOVERED);
     return {
       accepted,
       delivered: settled(DELIVERED),
@@ -157,16 +172,17 @@ export class Accounts {
         invalid: recorder.invalid,
         expired: settled(EXPIRED),
         shutdown: settled(SHUTDOWN),
+        corrupt: settled(CORRUPT),
       },
       queued,
-      spooled: 0,
+      spooled,
       retries: RETRY_COUNTERS.reduce((sum, counter) => sum + this.#ledger.total(counter), 0),
-      recovered: 0,
+      recovered,
       bytesQueued: totals.queuedBytes,
       bytesRaw: settled(RAW_BYTES),
       bytesSent: settled(SENT_BYTES),
-      oldestAgeMs: this.#oldestAgeMs(),
-      imbalance: accepted - gone - queued,
+      oldestAgeMs: Math.max(this.#oldestAgeMs(), totals.spoolAgeMs),
+      imbalance: accepted + recovered - gone - queued - spooled,
       workers: { alive: supervisor.alive, restarts: supervisor.restarts },
     };
   }
@@ -182,7 +198,8 @@ export class Accounts {
       accepted: stats.accepted,
       delivered: stats.delivered,
       rejected: stats.rejected,
-      dropped: stats.dropped,
+      // One record, one reason.
+      dropped: { ...stats.dropped, expired: stats.dropped.expired - stats.dropped.corrupt },
       deadLettered: settled(DEAD_LETTERED),
       recovered: stats.recovered,
       queued: stats.queued,
@@ -191,12 +208,20 @@ export class Accounts {
       capacityBytes: plan.lanes * plan.laneBytes,
       rawBytes: stats.bytesRaw,
       sentBytes: stats.bytesSent,
-      oldestQueuedAgeMs: stats.oldestAgeMs,
-      oldestSpooledAgeMs: 0,
+      oldestQueuedAgeMs: this.#oldestAgeMs(),
+      oldestSpooledAgeMs: totals.spoolAgeMs,
       imbalance: stats.imbalance,
       warnings: recorder.warnings,
       blockedMs: recorder.blockedMs,
-      spool: NO_SPOOL,
+      spool: {
+        records: stats.spooled,
+        bytes: settled(SPOOL_BYTES),
+        segments: settled(SPOOL_SEGMENTS),
+        capacityBytes: plan.spool?.maxBytes ?? 0,
+        spooledTotal: settled(SPOOLED) + stats.recovered,
+        unspooledTotal: settled(UNSPOOLED),
+        corruptFrames: settled(CORRUPT),
+      },
       workers: {
         alive: stats.workers.alive,
         restarts: stats.workers.restarts,
@@ -239,14 +264,15 @@ export class Accounts {
       queued: 0,
       queuedBytes: 0,
       inFlight: 0,
+      spoolAgeMs: 0,
     };
+    const { backlogSeat } = this.#parts;
+    if (backlogSeat !== undefined) addLane(totals, backlogSeat.read());
     for (const seat of this.#seats()) {
       const { state, accepted, tailSeq } = lookAt(seat);
       totals.accepted += accepted;
       totals.overflowNewest += seat.overflowNewest;
-      for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
-        counters[counter] = (counters[counter] ?? 0) + state.count(counter);
-      }
+      addLane(totals, state);
       const queued = (tailSeq - state.headSeq) >>> 0;
       const queuedBytes = (seat.tail - state.head) >>> 0;
       lanes.push({
@@ -284,6 +310,19 @@ export class Accounts {
   }
 }
 
+/** Adds the counters of a lane, and looks how old what it has on disk is. */
+function addLane(
+  totals: { readonly counters: Float64Array; spoolAgeMs: number },
+  state: Settlement,
+): void {
+  const { counters } = totals;
+  for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
+    counters[counter] = (counters[counter] ?? 0) + state.count(counter);
+  }
+  const oldestMs = state.count(SPOOL_OLDEST_MS);
+  if (oldestMs > 0) totals.spoolAgeMs = Math.max(totals.spoolAgeMs, Date.now() - oldestMs);
+}
+
 /** A lane's settlement with what its producer counts: both of the same moment, even if that is another thread. */
 function lookAt(seat: Seat): { state: Settlement; accepted: number; tailSeq: number } {
   for (;;) {
@@ -295,18 +334,8 @@ function lookAt(seat: Seat): { state: Settlement; accepted: number; tailSeq: num
   }
 }
 
-/** What an accepted record can have become, once it has left the ring. */
-const GONE: readonly number[] = [DELIVERED, REJECTED, OVERFLOW_OLDEST, EXPIRED, SHUTDOWN, SPOOLED];
-
-const NO_SPOOL = {
-  records: 0,
-  bytes: 0,
-  segments: 0,
-  capacityBytes: 0,
-  spooledTotal: 0,
-  unspooledTotal: 0,
-  corruptFrames: 0,
-};
+/** What a record can have become in the end. */
+const GONE: readonly number[] = [DELIVERED, REJECTED, OVERFLOW_OLDEST, EXPIRED, SHUTDOWN];
 
 function breakerState(word: number): 0 | 1 | 2 {
   if (word === 0) return 0;

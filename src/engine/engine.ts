@@ -1,7 +1,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
-import { Control, MODE_DRAIN, MODE_STOP } from '../lane/control.ts';
+import { Control, GATE_TROUBLE, MODE_DRAIN, MODE_SAVE, MODE_STOP } from '../lane/control.ts';
 import { Region } from '../lane/region.ts';
 import type { RecordFields, UnsetFields } from '../record/types.ts';
 import type { WorkerConfig, WorkerNote } from '../worker/contract.ts';
@@ -13,9 +13,10 @@ import type { EnginePlan } from './plan.ts';
 import { isPortMessage, type PortStart } from './port.ts';
 import type { RequiredField } from './recorder.ts';
 import { Seat } from './seat.ts';
+import { SpoolKeeper } from './spool-keeper.ts';
 import type { Stats } from './stats.ts';
 import { Supervisor } from './supervisor.ts';
-import { holdOpen } from './waits.ts';
+import { blockUntil, holdOpen } from './waits.ts';
 
 /** What the client adds to a consumer's plan. */
 export interface EngineClient extends InletOptions {
@@ -26,6 +27,9 @@ export interface EngineClient extends InletOptions {
 const CLOSE_TIMEOUT_MS = 30_000;
 /** How long turns get to notice that the engine stops. */
 const STOP_MS = 2000;
+/** Part of the time to close that is kept for the spool, and the most of it in ms. */
+const SAVE_SHARE = 0.25;
+const SAVE_MS_MAX = 2000;
 const IDLE_MS = 200;
 const MAIN_REGION = 1;
 
@@ -45,6 +49,7 @@ export class Engine {
   readonly #supervisor: Supervisor;
   readonly #onError: (error: MillraceError) => void;
   readonly #leaveExitHook: () => void;
+  readonly #spool: SpoolKeeper | undefined;
   readonly #ports = new Map<number, PortSeats>();
   #regions = MAIN_REGION;
   #state: 'open' | 'closing' | 'closed' = 'open';
@@ -56,6 +61,13 @@ export class Engine {
     this.#onError = guarded(client.onError);
     const filename = workerEntry(plan.entry, plan.workerFile);
     this.#control = Control.create();
+    this.#spool =
+      plan.spool === undefined
+        ? undefined
+        : new SpoolKeeper(plan, plan.spool, {
+            post: (seat) => this.#supervisor.post(seat),
+            onError: this.#onError,
+          });
     this.#supervisor = new Supervisor({
       filename,
       threads: plan.workers,
@@ -81,10 +93,12 @@ export class Engine {
       plan,
       inlet: this.inlet,
       portSeats: () => [...this.#ports.values()].flatMap(({ seats }) => seats),
+      backlogSeat: this.#spool?.seat,
       control: this.#control,
       supervisor: this.#supervisor,
     });
     this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
+    this.#spool?.start();
   }
 
   #newRegion(id: number): Region {
@@ -105,6 +119,7 @@ export class Engine {
       inFlightMax,
       attemptTimeoutMs,
       idleMs: IDLE_MS,
+      spool: this.#spool?.plan,
       deadLetter,
       sink,
     };
@@ -170,7 +185,8 @@ export class Engine {
     const port = this.#ports.get(id);
     if (port === undefined || this.#state === 'closed') return;
     for (const seat of port.seats) if (seat.requestFlush()) this.#supervisor.post(seat);
-    const isEmpty = () => port.seats.every((seat) => seat.isSettledUpTo(seat.tail));
+    const isEmpty = () =>
+      port.seats.every((seat) => seat.isSettledUpTo(seat.tail) && seat.spooled === 0);
     const timer = setInterval(() => {
       if (this.#state === 'open' && !isEmpty()) return;
       clearInterval(timer);
@@ -204,23 +220,28 @@ export class Engine {
   async #close(timeoutMs: number): Promise<Stats> {
     if (this.#state === 'closed') return this.stats();
     this.#state = 'closing';
-    const deadlineMs = performance.now() + timeoutMs;
+    const endMs = performance.now() + timeoutMs;
+    const deadlineMs = endMs - this.#saveMs(timeoutMs);
     this.#control.mode = MODE_DRAIN;
     try {
       await this.flush({ timeoutMs: Math.max(0, deadlineMs - performance.now()) });
     } catch (error) {
-      if (error instanceof MillraceError) this.#onError(error);
-      else throw error;
+      // What the spool takes in the time that is left is no trouble.
+      if (!(error instanceof MillraceError)) throw error;
+      if (this.#spool === undefined || error.code !== 'MILLRACE_TIMEOUT') this.#onError(error);
     }
     await this.#drainPorts(deadlineMs);
+    await this.#drainSpool(deadlineMs);
+    await this.#save(endMs);
     this.#stop();
-    const stopMs = performance.now() + STOP_MS;
+    const stopMs = performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
     while (this.#supervisor.running > 0 && performance.now() < stopMs) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
     this.#dropRest();
     await this.#supervisor.close();
     this.#finish();
+    this.#spool?.release();
     return this.stats();
   }
 
@@ -229,12 +250,15 @@ export class Engine {
     if (this.#state === 'closed') return this.stats();
     this.#state = 'closing';
     this.#control.mode = MODE_DRAIN;
-    this.flushSync({ timeoutMs });
+    this.#flushOrSave(timeoutMs);
     this.#stop();
     this.#dropRest();
     const ended = this.#supervisor.close();
     this.#finish();
-    this.#closed ??= ended.then(() => this.stats());
+    this.#closed ??= ended.then(() => {
+      this.#spool?.release();
+      return this.stats();
+    });
     return this.stats();
   }
 
@@ -249,6 +273,50 @@ export class Engine {
     const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
     while (!isDone() && performance.now() < deadlineMs) {
       await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  #saveMs(timeoutMs: number): number {
+    return this.#spool === undefined ? 0 : Math.min(SAVE_MS_MAX, timeoutMs * SAVE_SHARE);
+  }
+
+  /** Waits for what is on disk, as long as the receiver takes it. */
+  async #drainSpool(deadlineMs: number): Promise<void> {
+    const spool = this.#spool;
+    if (spool === undefined) return;
+    const isInTrouble = () => Atomics.load(this.#control.words, GATE_TROUBLE) !== 0;
+    const isDone = () => spool.isReplayed && this.stats().spooled === 0;
+    while (!isDone() && !isInTrouble() && performance.now() < deadlineMs) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  }
+
+  #startSaving(): readonly Seat[] {
+    this.#control.mode = MODE_SAVE;
+    const seats = this.#allSeats();
+    for (const seat of seats) if (seat.wake()) this.#supervisor.post(seat);
+    return seats;
+  }
+
+  /** What is still in the ring goes to the disk. */
+  async #save(endMs: number): Promise<void> {
+    if (this.#spool === undefined || this.stats().queued === 0) return;
+    const seats = this.#startSaving();
+    const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
+    while (!isDone() && performance.now() < endMs) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  /** Delivers what it can in the time, blocking this thread; what is left goes to the disk if there is a spool. */
+  #flushOrSave(timeoutMs: number): void {
+    const endMs = performance.now() + timeoutMs;
+    this.flushSync({ timeoutMs: timeoutMs - this.#saveMs(timeoutMs) });
+    if (this.#spool === undefined || this.stats().queued === 0) return;
+    for (const seat of this.#startSaving()) {
+      const word = { words: seat.region.words, index: seat.settlement.commitAt };
+      const tend = () => this.#supervisor.look();
+      blockUntil(() => seat.isSettledUpTo(seat.tail), word, { deadlineMs: endMs, tend });
     }
   }
 
@@ -269,7 +337,7 @@ export class Engine {
 
   #saveAtExit(): number {
     if (this.#state !== 'open') return 0;
-    if (this.stats().queued > 0) this.flushSync({ timeoutMs: this.plan.exitFlushMs });
+    if (this.stats().queued > 0) this.#flushOrSave(this.plan.exitFlushMs);
     return this.stats().queued;
   }
 

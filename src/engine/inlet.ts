@@ -191,6 +191,8 @@ export class Inlet {
       case 'drop-oldest':
         return this.#dropForRoom(lane, need);
       case 'block':
+      case 'spool':
+        // With a spool the wait is for the disk only.
         return this.#blockForRoom(lane, need) ? 'retry' : 'drop';
     }
   }

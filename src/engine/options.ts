@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import { show } from '../base/errors.ts';
 import { LANE_BYTES_MAX, LANE_BYTES_MIN } from '../lane/layout.ts';
 import { parseEndpoint } from '../sink/endpoint.ts';
 import { prepareDirectory } from '../sink/file.ts';
 import { checkNamePart } from '../sink/rotation.ts';
 import { OptionReader } from './option-reader.ts';
-import type { EnginePlan, OverflowPolicy } from './plan.ts';
+import type { EnginePlan, OverflowPolicy, SpoolOptionsPlan } from './plan.ts';
 import { LIBRARY_VERSION } from './version.ts';
 
 const KIB = 1024;
@@ -30,12 +31,21 @@ const OWN_HEADERS: ReadonlySet<string> = new Set([
   'te',
   'upgrade',
 ]);
-const OVERFLOWS: readonly OverflowPolicy[] = ['drop-newest', 'drop-oldest', 'block'];
+const OVERFLOWS: readonly OverflowPolicy[] = ['drop-newest', 'drop-oldest', 'block', 'spool'];
+const SPOOL_BYTES_DEFAULT: number = 1024 * MIB;
+const SEGMENT_BYTES_DEFAULT: number = 8 * MIB;
 
 /** What the four consumers share. */
 type EngineShare = Pick<
   EnginePlan,
-  'workers' | 'lanes' | 'laneBytes' | 'overflow' | 'blockTimeoutMs' | 'deadLetter' | 'workerFile'
+  | 'workers'
+  | 'lanes'
+  | 'laneBytes'
+  | 'overflow'
+  | 'blockTimeoutMs'
+  | 'deadLetter'
+  | 'spool'
+  | 'workerFile'
 >;
 
 /** Most workers the engine starts unless told otherwise. */
@@ -82,6 +92,9 @@ export function planBatch(options: unknown): EnginePlan {
   const reader = new OptionReader('BatchConsumer', options);
   const share = readEngine(reader, { overflow: 'drop-oldest', workers: 1 });
   const http = readHttp(reader);
+  if (share.spool !== undefined || share.overflow === 'spool') {
+    reader.fail('spool is for AsyncBatchConsumer and LoggingConsumer');
+  }
   const batchSize = reader.integer('batchSize', { min: 1, max: 2000, fallback: 20 });
   const batches = reader.integer('maxCachedBatches', { min: 0, max: 100_000, fallback: 50 });
   const retries = reader.integer('retries', { min: 0, max: 1000, fallback: 3 });
@@ -137,6 +150,7 @@ export function planDebug(options: unknown): EnginePlan {
     inFlightMax: 1,
     flush: 'settled',
     deadLetter: undefined,
+    spool: undefined,
     uuid: true,
   };
   reader.finish();
@@ -218,15 +232,55 @@ function readEngine(
       `lanes is ${lanes}; ${ringBytes} ringBytes leave ${laneBytes} bytes a lane, the least is ${LANE_BYTES_MIN}`,
     );
   }
+  const spool = readSpool(reader);
+  const overflow = reader.oneOf(
+    'overflow',
+    OVERFLOWS,
+    spool === undefined ? defaults.overflow : 'spool',
+  );
+  if (overflow === 'spool' && spool === undefined) {
+    reader.fail("overflow is 'spool'; that needs spool: { directory }");
+  }
   return {
     workers,
     lanes,
     laneBytes: Math.min(Math.max(laneBytes, LANE_BYTES_MIN), LANE_BYTES_MAX),
-    overflow: reader.oneOf('overflow', OVERFLOWS, defaults.overflow),
+    overflow,
+    spool,
     blockTimeoutMs: reader.integer('blockTimeoutMs', { min: 1, max: DAY_MS, fallback: 10_000 }),
     deadLetter: reader.text('deadLetter'),
     workerFile: reader.fileOrUrl('workerFile'),
   };
+}
+
+function readSpool(reader: OptionReader): SpoolOptionsPlan | undefined {
+  const durability = reader.oneOf('durability', ['memory', 'spool-first'] as const, 'memory');
+  const raw = reader.raw('spool');
+  if (raw === undefined) {
+    if (durability === 'spool-first') {
+      reader.fail("durability is 'spool-first'; that needs spool: { directory }");
+    }
+    return undefined;
+  }
+  return reader.check(() => {
+    const inner = new OptionReader('spool', raw);
+    const directory = inner.requiredText('directory');
+    const maxBytes = inner.integer('maxBytes', {
+      min: 2 * MIB,
+      max: Number.MAX_SAFE_INTEGER,
+      fallback: SPOOL_BYTES_DEFAULT,
+    });
+    const segmentBytes = inner.integer('segmentBytes', {
+      min: 64 * KIB,
+      max: Math.min(1024 * MIB, maxBytes),
+      fallback: Math.min(SEGMENT_BYTES_DEFAULT, maxBytes / 4),
+    });
+    const fsync = inner.oneOf('fsync', ['never', 'interval', 'batch'] as const, 'interval');
+    const mode = inner.integer('mode', { min: 0, max: 0o777, fallback: 0o600 });
+    inner.finish();
+    const use = durability === 'spool-first' ? 'always' : 'pressure';
+    return { directory: resolve(directory), maxBytes, segmentBytes, fsync, mode, use };
+  });
 }
 
 interface HttpShare {

@@ -4,7 +4,19 @@ import type { WorkerName } from './entry.ts';
 export type ConsumerKind = 'async' | 'batch' | 'debug' | 'logging';
 
 /** What is done with a record that finds its lane full. */
-export type OverflowPolicy = 'drop-newest' | 'drop-oldest' | 'block';
+export type OverflowPolicy = 'drop-newest' | 'drop-oldest' | 'block' | 'spool';
+
+/** Where records wait on disk. */
+export interface SpoolOptionsPlan {
+  readonly directory: string;
+  readonly maxBytes: number;
+  readonly segmentBytes: number;
+  readonly fsync: 'never' | 'interval' | 'batch';
+  /** Permission of the files. */
+  readonly mode: number;
+  /** 'always': on disk before anything is sent; 'pressure': what the ring can't hold or a dead receiver keeps. */
+  readonly use: 'always' | 'pressure';
+}
 
 /** All a consumer says about its engine, checked and complete: made by `options.ts`, never changed. */
 export interface EnginePlan {
@@ -35,6 +47,7 @@ export interface EnginePlan {
   /** 'settled': a flush ends with the records' outcome; 'synced': the sink is flushed as well. */
   readonly flush: 'settled' | 'synced';
   readonly deadLetter: string | undefined;
+  readonly spool: SpoolOptionsPlan | undefined;
   /** Whether records get a uuid unless the client says otherwise. */
   readonly uuid: boolean;
   /** How long the process's 'exit' may be held to save what is queued, in ms. */

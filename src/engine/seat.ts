@@ -24,6 +24,8 @@ import {
   Settlement,
   SettlementWords,
   SHUTDOWN,
+  SPOOL_END,
+  SPOOL_SETTLED,
 } from '../lane/settlement.ts';
 
 /** Records `[fromSeq, toSeq)` of a lane. */
@@ -42,6 +44,8 @@ export class Seat {
   term = 0;
   /** When that turn was posted, monotonic ms. */
   postedMs = 0;
+  /** Instead of a lane: folders of earlier runs that a turn is to replay. */
+  backlogs: readonly string[] | undefined = undefined;
   /** Turns that died in a row without settling anything. */
   crashes = 0;
   readonly #committer: 'supervisor' | 'producer';
@@ -88,6 +92,12 @@ export class Seat {
 
   get inHand(): number {
     return this.read().count(IN_HAND);
+  }
+
+  /** Records in the lane's spool. */
+  get spooled(): number {
+    const state = this.read();
+    return state.count(SPOOL_END) - state.count(SPOOL_SETTLED);
   }
 
   /** The present settlement; valid until the next call. */

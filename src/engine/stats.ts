@@ -13,10 +13,12 @@ export interface Stats {
     readonly overflow_oldest: number;
     /** Wrong calls (never accepted). */
     readonly invalid: number;
-    /** Attempts were used up. */
+    /** Attempts were used up, or damage took them from the spool. */
     readonly expired: number;
     /** Left when the engine had to close. */
     readonly shutdown: number;
+    /** Those of `expired` that damage took from the spool. */
+    readonly corrupt: number;
   };
   /** In the ring now, those in flight included. */
   readonly queued: number;

@@ -20,6 +20,7 @@ const CRASH_PAUSE_CAP_MS = 1000;
 const LOADING_MS = 5000;
 /** Turns of one lane that may die in a row without progress before it is said aloud. */
 const CRASHES_LOUD = 5;
+
 export interface SupervisorParts {
   readonly filename: string;
   readonly threads: number;
@@ -113,7 +114,13 @@ export class Supervisor {
     if (this.#isClosed) return;
     this.#seats.set(seat.name, seat);
     const term = seat.beginTerm(performance.now());
-    const task: TurnTask = { memory: seat.region.memory, lane: seat.lane, term };
+    const { backlogs } = seat;
+    const task: TurnTask = {
+      memory: seat.region.memory,
+      lane: seat.lane,
+      term,
+      ...(backlogs === undefined ? {} : { backlogs }),
+    };
     this.#running += 1;
     this.#pool.run(task).then(
       (end: TurnEnd) => this.#noteEnd(seat, { term, end }),

@@ -20,7 +20,7 @@ import {
   TAIL_WORD,
 } from './layout.ts';
 import type { Region } from './region.ts';
-import { Settlement, SettlementWords } from './settlement.ts';
+import { Settlement, SettlementWords, SPOOL_SETTLED } from './settlement.ts';
 
 /** A worker's end of one lane, for the time of one turn. */
 export class LaneConsumer {
@@ -76,6 +76,16 @@ export class LaneConsumer {
 
   get headSeq(): number {
     return this.#state.headSeq;
+  }
+
+  /** A counter of the settlement, as of the last {@link holds} or {@link commit}. */
+  count(counter: number): number {
+    return this.#state.count(counter);
+  }
+
+  /** Number in the lane's spool below which all is settled, as of the last {@link holds} or {@link commit}. */
+  get spoolSettled(): number {
+    return this.#state.count(SPOOL_SETTLED);
   }
 
   /** Position after the last published frame, now. */

@@ -13,11 +13,13 @@ import { FLOATS_PER_WORKER } from './ledger.ts';
  * so totals survive a dead worker.
  */
 
-/** 0 run, 1 drain (deliver all, no linger), 2 stop (give up what is in hand, settle nothing more). */
+/** 0 run, 1 drain (deliver all, no linger), 2 stop (give up what is in hand, settle nothing more), 3 save. */
 export const MODE_WORD = 0;
 export const MODE_RUN = 0;
 export const MODE_DRAIN = 1;
 export const MODE_STOP = 2;
+/** Drain, and what can't be delivered at once goes to the spool. */
+export const MODE_SAVE = 3;
 /** Four words of the file sink's lock (sink/file-lock.ts). */
 const FILE_LOCK_WORD = 32;
 /** The receiver's gate (worker/gate.ts), written by whichever worker just tried. */
@@ -36,6 +38,9 @@ export const GATE_SUCCESS: number = GATE_WORD + 4;
 export const GATE_SHUT_UNTIL: number = GATE_WORD + 5;
 /** Float64 index: monotonic ms that the gate's times count from. */
 const GATE_BASE_FLOAT: number = (GATE_WORD + 6) / 2;
+
+/** Size of what earlier runs left in the spool, in MiB; written by the worker that replays it. */
+export const BACKLOG_MIB_WORD = 96;
 
 const ENGINE_BYTES = 512;
 

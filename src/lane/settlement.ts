@@ -25,9 +25,11 @@ import type { Region } from './region.ts';
  *   S3  TERM grows by one whenever a lane is taken from a worker; a worker commits only under its own term,
  *       so one that was presumed dead and wakes up again cannot settle anything
  *   S4  head <= pin <= tail: records in [head, pin) are in a worker's hands
- *   S5  released = delivered + rejected + oldest + expired + shutdown + spooled + in hand, of one slot, always
+ *   S5  released + unspooled = delivered + rejected + oldest + expired + shutdown + spooled + in hand, of one slot, always
  *   S6  a producer that makes room (drop-oldest) may move head past pinned records: a worker has their text and may be
  *       sending it. They are counted as in hand until that worker, or whoever takes the lane from it, settles them
+ *
+ *   S7  what happens to spooled records is committed here before the spool's own files say so (worker/lane-spool.ts)
  *
  * A thread that dies between filling and swinging has changed nothing.
  */
@@ -52,7 +54,25 @@ export const SENT_BYTES = 12;
 export const DEAD_LETTERED = 13;
 /** Records whose bytes gave way while a worker was sending them; a level, not a total. */
 export const IN_HAND = 14;
-export const COUNTERS_END = 15;
+/** Records that have left the spool, whatever became of them. */
+export const UNSPOOLED = 15;
+/** Numbers in the lane's spool: of the next record to come, and of the first that is not settled. */
+export const SPOOL_END = 16;
+export const SPOOL_SETTLED = 17;
+/** Levels of the lane's spool. */
+export const SPOOL_BYTES = 18;
+export const SPOOL_SEGMENTS = 19;
+/** When the oldest record in the spool was accepted, in ms since 1970; 0: there is none. */
+export const SPOOL_OLDEST_MS = 20;
+/** Records found in the spool of an earlier run. */
+export const RECOVERED = 21;
+/** Records that damage took from the spool; they are in EXPIRED, too. */
+export const CORRUPT = 22;
+/** Backlogs of earlier runs that are done with; then, of the present one, a lane and how far it is settled. */
+export const BACKLOGS_DONE = 23;
+export const BACKLOG_LANE = 24;
+export const BACKLOG_AT = 25;
+export const COUNTERS_END = 26;
 
 const SLOT_BITS = 4;
 const SLOT_MASK: number = SLOTS - 1;

@@ -20,6 +20,7 @@ export interface Readings {
     readonly invalid: number;
     readonly expired: number;
     readonly shutdown: number;
+    readonly corrupt: number;
   };
   readonly deadLettered: number;
   readonly recovered: number;

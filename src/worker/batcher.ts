@@ -5,6 +5,14 @@ import type { BatchLimits } from './contract.ts';
 /** Why a batch was closed: the label of a counter. */
 export type BatchTrigger = 'full' | 'bytes' | 'linger' | 'flush';
 
+/** Records as a delivery sees them: see `Batch` of sink/sink.ts. */
+export interface DeliveryBatch {
+  readonly count: number;
+  readonly text: { readonly bytes: Uint8Array };
+  readonly starts: Uint32Array;
+  readonly ends: Uint32Array;
+}
+
 /**
  * Records of one lane on their way into one attempt: their text, and where each frame ended.
  * Filled step by step; the lane's frames stay where they are until the records are settled.
@@ -32,6 +40,9 @@ export class PendingBatch {
   hasNotices = false;
   /** Records whose settlement has been committed. */
   committed = 0;
+  /** Records of the batch that are in the spool, the first ones; and the number there of the batch's first record. */
+  moved = 0;
+  spoolBase = 0;
   /** Whether nobody works on the batch any more. */
   isFinished = false;
   /** Bytes that went out for this batch and are not yet in the settlement. */
@@ -60,6 +71,7 @@ export class PendingBatch {
     this.startPosition = position;
     this.isHeld = false;
     this.isFinished = false;
+    this.moved = 0;
     this.hasNotices = false;
     this.committed = 0;
     this.sentBytes = 0;

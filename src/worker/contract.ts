@@ -36,10 +36,30 @@ export interface WorkerConfig {
   readonly attemptTimeoutMs: number;
   /** How long a lane may be idle before its turn ends, in ms. */
   readonly idleMs: number;
+  /** Where records wait that can't be delivered now; undefined: only in memory. */
+  readonly spool: SpoolPlan | undefined;
   /** File for records refused for good. */
   readonly deadLetter: string | undefined;
   /** What the worker entry opens its sink with. */
   readonly sink: unknown;
+}
+
+/** The spool of one run, as its workers use it. */
+export interface SpoolPlan {
+  /** Folder of this run. */
+  readonly directory: string;
+  readonly segmentBytes: number;
+  /** Bound of the whole spool, earlier runs included, in bytes. */
+  readonly maxBytes: number;
+  /** Lanes that share the bound. */
+  readonly lanes: number;
+  readonly fsync: 'never' | 'interval' | 'batch';
+  /** Permission of the files. */
+  readonly mode: number;
+  /** 'always': on disk before anything is sent; 'pressure': what the ring can't hold or a dead receiver keeps. */
+  readonly use: 'always' | 'pressure';
+  /** Records of one lane from which on it goes to the spool. */
+  readonly laneRecords: number;
 }
 
 /** One task: attend one lane until it is idle. */
@@ -47,6 +67,8 @@ export interface TurnTask {
   readonly memory: SharedArrayBuffer;
   readonly lane: number;
   readonly term: number;
+  /** Instead of a lane: folders of earlier runs, to be replayed one after the other. */
+  readonly backlogs?: readonly string[];
 }
 
 /** How a turn ended. 'fenced': the lane had been given to a later turn. */

@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { PendingBatch } from './batcher.ts';
+import type { DeliveryBatch } from './batcher.ts';
 
 /**
  * Appends records that were refused for good to one file: a JSON object a line,
@@ -15,7 +15,7 @@ export class DeadLetterFile {
   }
 
   /** Appends the records `[from, to)`. Throws what the file system throws; nothing is half counted then. */
-  append(batch: PendingBatch, { from, to }: { from: number; to: number }, reason: string): void {
+  append(batch: DeliveryBatch, { from, to }: { from: number; to: number }, reason: string): void {
     this.#fd ??= this.#open();
     const head = `{"time":"${new Date().toISOString()}","reason":${JSON.stringify(reason)},"record":`;
     const parts: Buffer[] = [];

@@ -3,14 +3,14 @@ import type { LedgerWriter, WorkerCounter } from '../lane/ledger.ts';
 import { DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
 import { retryDelayMs } from '../sink/retry.ts';
 import type { Batch, FailureReason, Outcome, Sink } from '../sink/sink.ts';
-import type { PendingBatch } from './batcher.ts';
+import type { DeliveryBatch } from './batcher.ts';
 import type { RetryLimits } from './contract.ts';
 import type { DeadLetterFile } from './dead-letter.ts';
 import type { Gate } from './gate.ts';
 
-/** What a delivery needs of the lane it works for. */
+/** What a delivery needs of the place its records wait in. */
 export interface DeliveryJob {
-  readonly batch: PendingBatch;
+  readonly batch: DeliveryBatch;
   /**
    * Keeps the records of the batch from being dropped to make room, and tells the index of the first that still
    * waits. -1: the lane was taken away, or the engine stops.
@@ -95,11 +95,8 @@ export class Delivery {
     { job, ranges }: { job: DeliveryJob; ranges: Range[] },
   ): Promise<DeliveryEnd> {
     for (;;) {
-      if (!(await this.#parts.gate.pass(() => job.hold() >= 0))) return STOPPED;
-      const first = job.hold();
-      if (first < 0) return STOPPED;
-      range.from = Math.max(range.from, first);
-      if (range.from >= range.to) return DONE;
+      const refusal = await this.#admit(range, job);
+      if (refusal !== undefined) return refusal;
       let outcome = await this.#attempt(job.batch, range);
       if (outcome.kind === 'partial') {
         const to = range.from + outcome.count;
@@ -113,7 +110,21 @@ export class Delivery {
     }
   }
 
-  async #attempt(batch: PendingBatch, { from, to }: Span): Promise<Outcome> {
+  /** Waits until the range may be tried, and leaves out what was settled meanwhile. Else: how the delivery of the range ends. */
+  async #admit(range: Range, job: DeliveryJob): Promise<DeliveryEnd | undefined> {
+    const isWanted = () => {
+      const open = job.hold();
+      return open >= 0 && open < range.to;
+    };
+    const mayTry = await this.#parts.gate.pass(isWanted);
+    const first = job.hold();
+    if (first < 0) return STOPPED;
+    range.from = Math.max(range.from, first);
+    if (range.from >= range.to) return DONE;
+    return mayTry ? undefined : STOPPED;
+  }
+
+  async #attempt(batch: DeliveryBatch, { from, to }: Span): Promise<Outcome> {
     const { sink, ledger, attemptTimeoutMs } = this.#parts;
     const view: Batch = {
       count: to - from,

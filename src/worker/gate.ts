@@ -104,6 +104,11 @@ export class Gate {
     return Atomics.exchange(words, GATE_TROUBLE, 0) !== 0;
   }
 
+  /** Whether the latest attempt of any worker failed. */
+  get isInTrouble(): boolean {
+    return Atomics.load(this.#control.words, GATE_TROUBLE) !== 0;
+  }
+
   /** Notes a failure. True: this kind of trouble is new. */
   fail(reason: FailureReason): boolean {
     const words = this.#control.words;

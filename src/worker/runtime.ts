@@ -7,11 +7,12 @@ import { Control, HEARTBEAT_MS } from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { Sink } from '../sink/sink.ts';
+import { BacklogTurn } from './backlog-turn.ts';
 import type { Notice, TurnEnd, TurnTask, WorkerConfig, WorkerNote } from './contract.ts';
 import { DeadLetterFile } from './dead-letter.ts';
 import { Delivery } from './delivery.ts';
 import { Gate } from './gate.ts';
-import { Turn } from './turn.ts';
+import { Turn, type TurnTools } from './turn.ts';
 
 /** Regions a thread remembers; those of ended port threads give way. */
 const REGIONS_MAX = 64;
@@ -30,6 +31,7 @@ export class WorkerRuntime {
   readonly #sink: Promise<Sink>;
   readonly #regions = new Map<number, { region: Region; transcoder: Transcoder }>();
   readonly #toldAtMs = new Map<string, number>();
+  readonly #gate: Gate;
   #delivery: Delivery | undefined;
 
   private constructor(config: WorkerConfig, openSink: OpenSink) {
@@ -38,6 +40,8 @@ export class WorkerRuntime {
     this.#slot = this.#control.claimSlot(threadId);
     assert(this.#slot >= 0, 'a worker slot is free');
     this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(this.#slot));
+    const breaks = config.pace === 'stream' && config.retry.retries === 'forever';
+    this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses');
     this.#sink = Promise.resolve(openSink(config));
   }
 
@@ -60,25 +64,30 @@ export class WorkerRuntime {
     const sink = await this.#sink;
     this.#ledger.add('turns');
     this.#delivery ??= this.#makeDelivery(sink);
-    return new Turn(lane, {
+    const tools: TurnTools = {
       config: this.#config,
       control: this.#control,
       ledger: this.#ledger,
       transcoder,
       sink,
       delivery: this.#delivery,
+      gate: this.#gate,
       beat: () => this.#control.beat(this.#slot),
       onTrouble: (error) => this.#tell(error),
       onSettled: (notice) => this.#notify(notice),
-    }).run();
+    };
+    const { spool } = this.#config;
+    if (task.backlogs !== undefined && spool !== undefined) {
+      return new BacklogTurn(lane, tools, spool).run(task.backlogs);
+    }
+    return new Turn(lane, tools).run();
   }
 
   #makeDelivery(sink: Sink): Delivery {
-    const { pace, retry, onExhausted, attemptTimeoutMs, deadLetter } = this.#config;
-    const breaks = pace === 'stream' && retry.retries === 'forever';
+    const { retry, onExhausted, attemptTimeoutMs, deadLetter } = this.#config;
     return new Delivery({
       sink,
-      gate: new Gate(this.#control, breaks ? 'breaker' : 'pauses'),
+      gate: this.#gate,
       ledger: this.#ledger,
       limits: retry,
       attemptTimeoutMs,

@@ -1,7 +1,7 @@
 import { MillraceError } from '../base/errors.ts';
 import { TextBuffer, type Transcoder } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
-import { type Control, MODE_RUN, MODE_STOP } from '../lane/control.ts';
+import { type Control, MODE_RUN, MODE_SAVE, MODE_STOP } from '../lane/control.ts';
 import type { SleepMark } from '../lane/doorbell.ts';
 import type { LedgerWriter } from '../lane/ledger.ts';
 import {
@@ -15,11 +15,15 @@ import {
   RELEASED,
   SENT_BYTES,
   type Settlement,
+  SPOOLED,
 } from '../lane/settlement.ts';
 import type { Sink } from '../sink/sink.ts';
 import { type BatchTrigger, PendingBatch } from './batcher.ts';
 import type { Notice, TurnEnd, WorkerConfig } from './contract.ts';
 import type { Delivery, DeliveryEnd, DeliveryJob, SettleFacts, Span } from './delivery.ts';
+import type { Gate } from './gate.ts';
+import { LaneSpool, SPOOL_LINGER_MS } from './lane-spool.ts';
+import { spoolJob } from './spool-job.ts';
 
 /** What a thread lends to each of its turns. */
 export interface TurnTools {
@@ -29,6 +33,7 @@ export interface TurnTools {
   readonly transcoder: Transcoder;
   readonly sink: Sink;
   readonly delivery: Delivery;
+  readonly gate: Gate;
   /** Shows that the thread is alive. */
   readonly beat: () => void;
   readonly onTrouble: (error: MillraceError) => void;
@@ -45,6 +50,9 @@ export const ROUND_REJECTED = 2;
 const TEXT_SPARE_BYTES: number = 64 * 1024;
 /** Frames are about half as long as their text; a wake-up a little early is harmless. */
 const FRAME_SHARE = 0.5;
+/** How often a turn whose batches are all under way looks whether the ring fills up, in ms. */
+const PRESSURE_LOOK_MS = 10;
+const DISK_PAUSE_MS = 50;
 
 /** One attendance of one lane, from claim to idleness. */
 export class Turn {
@@ -54,6 +62,9 @@ export class Turn {
   /** Batches on their way, in the order of the lane. */
   readonly #inFlight: PendingBatch[] = [];
   readonly #underWay = new Set<Promise<DeliveryEnd>>();
+  readonly #spool: LaneSpool | undefined;
+  /** Delivery of what is in the spool, while there is something. */
+  #unspooling: Promise<void> | undefined;
   #batch: PendingBatch;
   #openedMs = 0;
   #roundDone: number;
@@ -64,9 +75,22 @@ export class Turn {
   constructor(lane: LaneConsumer, tools: TurnTools) {
     this.#lane = lane;
     this.#tools = tools;
+    this.#spool = this.#makeSpool();
     this.#batch = this.#takeBatch();
     this.#batch.reset(lane.head, lane.headSeq);
     this.#roundDone = lane.loadRoundDone();
+  }
+
+  #makeSpool(): LaneSpool | undefined {
+    const { config, control, gate, onTrouble } = this.#tools;
+    if (config.spool === undefined) return undefined;
+    const change = (step: (state: Settlement) => void) => this.#change(step);
+    const parts = { lane: this.#lane, plan: config.spool, control, gate, change, onTrouble };
+    const spool = new LaneSpool(parts);
+    // What an earlier turn put there comes first, and moves the head.
+    spool.open();
+    this.#lane.holds();
+    return spool;
   }
 
   /** Attends the lane until it has been idle for a while, is taken away, or the engine stops. */
@@ -83,12 +107,17 @@ export class Turn {
 
   /** Nothing of this turn is left when it returns. */
   async #end(end: TurnEnd): Promise<TurnEnd> {
-    await Promise.all(this.#underWay);
+    await Promise.all([...this.#underWay, this.#unspooling]);
+    if (this.#lane.holds()) this.#spool?.close();
+    else this.#spool?.leave();
     return end;
   }
 
   async #streamStep(): Promise<TurnEnd | undefined> {
     const lane = this.#lane;
+    if (this.#spool !== undefined && this.#isSpooling(this.#spool)) {
+      return this.#spoolStep(this.#spool);
+    }
     const batch = this.#batch;
     const wasEmpty = batch.count === 0;
     const filled = this.#fill(lane.loadTail());
@@ -175,16 +204,22 @@ export class Turn {
     };
   }
 
-  /** Waits for the next record; after `idleMs` without one the lane is given up. */
-  async #rest(): Promise<TurnEnd | undefined> {
-    const lane = this.#lane;
+  /** Wakes with the next record. */
+  #nextMark(): SleepMark {
     const batch = this.#batch;
-    const mark = {
+    return {
       head: batch.position,
       wakePosition: (batch.position + 1) | 0,
       wakeSeq: (batch.endSeq + 1) | 0,
       round: this.#roundDone,
     };
+  }
+
+  /** Waits for the next record; after `idleMs` without one the lane is given up. */
+  async #rest(): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const batch = this.#batch;
+    const mark = this.#nextMark();
     await Promise.all(this.#underWay);
     await lane.bell.sleep(mark, this.#tools.config.idleMs);
     if (lane.loadTail() !== batch.position || lane.loadRound() !== this.#roundDone)
@@ -211,9 +246,156 @@ export class Turn {
       return end;
     });
     this.#underWay.add(run);
-    if (this.#underWay.size >= config.inFlightMax) await Promise.race(this.#underWay);
+    if (this.#underWay.size >= config.inFlightMax) await this.#awaitRoom();
     // A sink that never really waits (a file) would keep timers and the thread's other lanes out.
     await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Waits until another batch may go out, or the spool has taken what there is. */
+  async #awaitRoom(): Promise<void> {
+    const spool = this.#spool;
+    while (this.#underWay.size >= this.#tools.config.inFlightMax) {
+      if (spool === undefined) {
+        await Promise.race(this.#underWay);
+        return;
+      }
+      await Promise.race([...this.#underWay, pause(PRESSURE_LOOK_MS)]);
+      if (this.#isFenced || this.#tools.control.mode === MODE_STOP) return;
+      if (this.#mustSpool(spool)) {
+        this.#moveToSpool(spool);
+        return;
+      }
+    }
+  }
+
+  #isSpooling(spool: LaneSpool): boolean {
+    return spool.isInUse || (this.#tools.control.mode === MODE_SAVE && !spool.isFailing);
+  }
+
+  /** Whether what is under way has to make room, or somebody waits for it longer than the receiver lets us hope. */
+  #mustSpool(spool: LaneSpool): boolean {
+    const { control } = this.#tools;
+    const lane = this.#lane;
+    if (spool.isFailing || !lane.holds()) return false;
+    if (control.mode === MODE_SAVE) return true;
+    const isWanted = control.mode !== MODE_RUN || ((lane.loadFlushPosition() - lane.head) | 0) > 0;
+    if (isWanted && spool.isInTrouble) return true;
+    return spool.isUnderPressure({
+      bytes: (lane.loadTail() - lane.head) | 0,
+      records: (lane.loadTailSeq() - lane.headSeq) | 0,
+    });
+  }
+
+  /** Puts the batches that are under way into the spool; whoever works on them goes on with them there. */
+  #moveToSpool(spool: LaneSpool): void {
+    for (const batch of [...this.#inFlight]) {
+      const from = batch.firstOpen;
+      if (from < batch.count && !this.#spoolRecords(spool, batch)) return;
+    }
+  }
+
+  /** Appends what is open of the batch, and commits what is in. True: all of it is. */
+  #spoolRecords(spool: LaneSpool, batch: PendingBatch): boolean {
+    if (this.#hold(batch) < 0) return false;
+    const from = batch.firstOpen;
+    if (from === batch.count) return true;
+    const to = spool.append(batch, from);
+    if (to === from) return false;
+    batch.outcomes.fill(SPOOLED, from, to);
+    if (batch.hasNotices) {
+      this.#notify(batch, { from, to }, { counter: SPOOLED, reason: 'spooled' });
+    }
+    if (this.#inFlight.includes(batch)) this.#commit();
+    else this.#commitUpTo(batch, to);
+    spool.keepBound();
+    return to === batch.count;
+  }
+
+  /** While the spool holds records, or is to hold all of them: the ring goes to the disk, the disk to the receiver. */
+  async #spoolStep(spool: LaneSpool): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const batch = this.#batch;
+    const wasEmpty = batch.count === 0;
+    const filled = this.#fill(lane.loadTail());
+    if (filled === 'broken') return undefined;
+    if (wasEmpty && batch.count > 0) this.#openedMs = performance.now();
+    this.#unspool(spool);
+    spool.tend();
+    if (batch.count > 0) {
+      const leftMs = SPOOL_LINGER_MS - (performance.now() - this.#openedMs);
+      const isDue = filled !== undefined || leftMs <= 0 || this.#dueTrigger() === 'flush';
+      if (isDue) await this.#spoolBatch(spool, batch);
+      else await lane.bell.sleep(this.#mark(batch), leftMs);
+      return undefined;
+    }
+    if (lane.loadRound() !== this.#roundDone) {
+      // Records on disk are as safe as a flush makes them.
+      if (spool.records > 0) this.#endRound(lane.loadRound(), ROUND_DONE, '');
+      else await this.#syncSink();
+      return undefined;
+    }
+    if (spool.records === 0 && this.#unspooling === undefined) return this.#rest();
+    await lane.bell.sleep(this.#nextMark(), Math.min(this.#tools.config.idleMs, SPOOL_LINGER_MS));
+    return undefined;
+  }
+
+  async #spoolBatch(spool: LaneSpool, batch: PendingBatch): Promise<void> {
+    this.#moveToSpool(spool);
+    const isNext = this.#inFlight.every(({ committed, count }) => committed >= count);
+    if (isNext && this.#spoolRecords(spool, batch)) {
+      this.#startBatch(batch);
+      this.#free.push(batch);
+      await new Promise((resolve) => setImmediate(resolve));
+      return;
+    }
+    // The disk takes nothing: the receiver may, as long as that keeps the order.
+    if (spool.records === 0 && this.#underWay.size < this.#tools.config.inFlightMax) {
+      await this.#send('flush');
+    } else {
+      const waits = [...this.#underWay, pause(DISK_PAUSE_MS)];
+      await Promise.race(this.#unspooling === undefined ? waits : [...waits, this.#unspooling]);
+    }
+  }
+
+  /** Starts delivering what the spool holds, behind what is under way. */
+  #unspool(spool: LaneSpool): void {
+    if (this.#unspooling !== undefined || spool.records === 0 || this.#isFenced) return;
+    this.#unspooling = this.#deliverSpool(spool).finally(() => {
+      this.#unspooling = undefined;
+    });
+  }
+
+  async #deliverSpool(spool: LaneSpool): Promise<void> {
+    const { config, control, delivery, ledger } = this.#tools;
+    const { recordsMax: maxRecords, bytesMax: maxBytes } = config.batch;
+    await Promise.all(this.#underWay);
+    while (spool.records > 0 && !this.#isFenced && control.mode !== MODE_STOP) {
+      this.#tools.beat();
+      const batch = spool.next({ maxRecords, maxBytes });
+      if (batch === undefined) {
+        await pause(DISK_PAUSE_MS);
+        continue;
+      }
+      const { first } = batch;
+      if (batch.count === 0) {
+        spool.settle(first, { first, counter: EXPIRED, sentBytes: 0 });
+        continue;
+      }
+      const home = {
+        firstOpen: () => (control.mode === MODE_STOP || !this.#lane.holds() ? -1 : spool.settled),
+        settle: (to: number, counter: number, { sentBytes }: SettleFacts) => {
+          spool.settle(first + to, { first, counter, sentBytes });
+        },
+        countDeadLettered: (count: number) => {
+          this.#change((state) => state.add(DEAD_LETTERED, count));
+        },
+      };
+      ledger.add('batches');
+      const end = await delivery.run(spoolJob(batch, home, this.#tools));
+      if (end.kind !== 'done') return;
+      // A sink that never really waits would keep everything else out.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /** Opens the next batch behind `previous`. */
@@ -244,6 +426,11 @@ export class Turn {
 
   #hold(batch: PendingBatch): number {
     if (this.#tools.control.mode === MODE_STOP) return -1;
+    if (batch.moved > 0 && this.#spool !== undefined) {
+      if (!this.#lane.holds()) return -1;
+      const open = Math.max(0, this.#spool.settled - batch.spoolBase);
+      if (open < batch.moved) return open;
+    }
     if (batch.isHeld) return this.#lane.holds() ? batch.firstOpen : -1;
     const isOurs = this.#change((state) => {
       if (((batch.position - state.pin) | 0) <= 0) return;
@@ -279,8 +466,15 @@ export class Turn {
 
   #settle(
     batch: PendingBatch,
-    { span, counter, facts }: { span: Span; counter: number; facts: SettleFacts },
+    { span: whole, counter, facts }: { span: Span; counter: number; facts: SettleFacts },
   ): void {
+    if (whole.from < batch.moved) {
+      const number = batch.spoolBase + Math.min(whole.to, batch.moved);
+      const { sentBytes } = whole.to <= batch.moved ? facts : { sentBytes: 0 };
+      this.#spool?.settle(number, { first: 0, counter, sentBytes });
+      if (whole.to <= batch.moved) return;
+    }
+    const span = { from: Math.max(whole.from, batch.moved), to: whole.to };
     batch.outcomes.fill(counter, span.from, span.to);
     batch.sentBytes += facts.sentBytes;
     if (counter !== DELIVERED) this.#roundTrouble(counter, facts.reason);
@@ -328,12 +522,15 @@ export class Turn {
 
   /** Commits what is settled, as far as nothing unsettled comes before it. */
   #commit(): void {
-    for (let batch = this.#inFlight[0]; batch !== undefined; batch = this.#inFlight[0]) {
+    let index = 0;
+    for (let batch = this.#inFlight[0]; batch !== undefined; batch = this.#inFlight[index]) {
       const to = batch.firstOpen;
       if (to > batch.committed && !this.#commitUpTo(batch, to)) return;
-      if (!batch.isFinished || batch.committed < batch.count) return;
-      this.#inFlight.shift();
-      this.#free.push(batch);
+      if (batch.committed < batch.count) return;
+      if (batch.isFinished) {
+        this.#inFlight.splice(index, 1);
+        this.#free.push(batch);
+      } else index += 1;
     }
   }
 
@@ -348,6 +545,7 @@ export class Turn {
       state.add(RAW_BYTES, batch.bytesOf(committed, to));
       state.add(SENT_BYTES, batch.sentBytes);
       moveHead(state, (firstSeq + to) | 0, batch.positions[to - 1] ?? 0);
+      if (batch.moved > committed) this.#spool?.noteAppended(state);
     });
     if (!isOurs) return false;
     batch.committed = to;
@@ -437,5 +635,10 @@ function moveHead(state: Settlement, seq: number, position: number): void {
 
 function stateOf(counter: number): Notice['state'] {
   if (counter === DELIVERED) return 'delivered';
+  if (counter === SPOOLED) return 'spooled';
   return counter === REJECTED ? 'rejected' : 'dropped';
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

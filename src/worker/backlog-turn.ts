@@ -1,0 +1,230 @@
+import { MillraceError } from '../base/errors.ts';
+import type { LaneConsumer } from '../lane/consumer.ts';
+import { BACKLOG_MIB_WORD, MODE_STOP } from '../lane/control.ts';
+import {
+  BACKLOG_AT,
+  BACKLOG_LANE,
+  BACKLOGS_DONE,
+  CORRUPT,
+  DEAD_LETTERED,
+  EXPIRED,
+  OVERFLOW_OLDEST,
+  RECOVERED,
+  SENT_BYTES,
+  type Settlement,
+  SPOOL_BYTES,
+  SPOOL_END,
+  SPOOL_OLDEST_MS,
+  SPOOL_SEGMENTS,
+  SPOOL_SETTLED,
+  UNSPOOLED,
+} from '../lane/settlement.ts';
+import { SpoolBacklog } from '../spool/backlog.ts';
+import type { SpoolBatch } from '../spool/reader.ts';
+import type { SpoolPlan, TurnEnd } from './contract.ts';
+import type { SettleFacts } from './delivery.ts';
+import { spoolJob } from './spool-job.ts';
+import type { TurnTools } from './turn.ts';
+
+const MIB: number = 1024 * 1024;
+const RETRY_MS = 1000;
+
+/**
+ * Replays what earlier runs left, one batch at a time, beside the live lanes. Its lane has no producer: only the settlement
+ * is used, which says how far the replay is. SPOOL_END and SPOOL_SETTLED count the records found and settled.
+ */
+export class BacklogTurn {
+  readonly #lane: LaneConsumer;
+  readonly #tools: TurnTools;
+  readonly #plan: SpoolPlan;
+  #isFenced = false;
+
+  constructor(lane: LaneConsumer, tools: TurnTools, plan: SpoolPlan) {
+    this.#lane = lane;
+    this.#tools = tools;
+    this.#plan = plan;
+  }
+
+  async run(directories: readonly string[]): Promise<TurnEnd> {
+    while (!this.#isFenced && this.#lane.holds()) {
+      if (this.#isStopped) return 'stopped';
+      const directory = directories[this.#lane.count(BACKLOGS_DONE)];
+      if (directory !== undefined) await this.#replay(directory);
+      else if (await this.#rest()) return 'idle';
+    }
+    return this.#isStopped ? 'stopped' : 'fenced';
+  }
+
+  get #isStopped(): boolean {
+    return this.#tools.control.mode === MODE_STOP;
+  }
+
+  /** True: the lane is given up. */
+  async #rest(): Promise<boolean> {
+    const { config } = this.#tools;
+    const mark = {
+      head: this.#lane.loadFlushPosition(),
+      wakePosition: (this.#lane.head + 1) | 0,
+      wakeSeq: (this.#lane.headSeq + 1) | 0,
+      round: this.#lane.loadRound(),
+    };
+    await this.#lane.bell.sleep(mark, config.idleMs);
+    return this.#lane.bell.leave(mark);
+  }
+
+  async #replay(directory: string): Promise<void> {
+    const backlog = this.#open(directory);
+    if (backlog === undefined) {
+      this.#tools.beat();
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      return;
+    }
+    try {
+      while (!this.#isFenced && !this.#isStopped && backlog.counts().records > 0) {
+        this.#keepBound(backlog);
+        await this.#step(backlog);
+        this.#tools.beat();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    } finally {
+      if (!this.#isFenced) backlog.close();
+    }
+    if (this.#isFenced || backlog.counts().records > 0) return;
+    this.#change((state) => {
+      state.add(BACKLOGS_DONE, 1);
+      for (const level of [SPOOL_BYTES, SPOOL_SEGMENTS, SPOOL_OLDEST_MS]) state.counters[level] = 0;
+      state.counters[BACKLOG_AT] = 0;
+    });
+    Atomics.store(this.#tools.control.words, BACKLOG_MIB_WORD, 0);
+  }
+
+  #open(directory: string): SpoolBacklog | undefined {
+    try {
+      const known = {
+        lane: this.#lane.count(BACKLOG_LANE),
+        settled: this.#lane.count(BACKLOG_AT),
+      };
+      const backlog = SpoolBacklog.open(directory, {}, known);
+      this.#change((state) => {
+        // After the death of a thread the files are the truth about what is left.
+        const found =
+          backlog.counts().records - (state.count(SPOOL_END) - state.count(SPOOL_SETTLED));
+        state.add(SPOOL_END, found);
+        state.add(RECOVERED, found);
+        this.#write(state, backlog);
+      });
+      return backlog;
+    } catch (error) {
+      this.#tell(error);
+      return undefined;
+    }
+  }
+
+  async #step(backlog: SpoolBacklog): Promise<void> {
+    const { recordsMax, bytesMax } = this.#tools.config.batch;
+    let batch: SpoolBatch | undefined;
+    try {
+      batch = backlog.peek({ maxRecords: recordsMax, maxBytes: bytesMax });
+    } catch (error) {
+      this.#tell(error);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      return;
+    }
+    if (batch === undefined) return;
+    if (batch.count === 0) this.#settle(backlog, batch, { to: 0, counter: EXPIRED, sentBytes: 0 });
+    else await this.#deliver(backlog, batch);
+  }
+
+  async #deliver(backlog: SpoolBacklog, batch: SpoolBatch): Promise<void> {
+    let open = batch.first;
+    const home = {
+      firstOpen: () => (this.#isStopped || this.#isFenced || !this.#lane.holds() ? -1 : open),
+      settle: (to: number, counter: number, { sentBytes }: SettleFacts) => {
+        open = batch.first + to;
+        this.#settle(backlog, batch, { to, counter, sentBytes });
+      },
+      countDeadLettered: (count: number) => {
+        this.#change((state) => state.add(DEAD_LETTERED, count));
+      },
+    };
+    this.#tools.ledger.add('batches');
+    await this.#tools.delivery.run(spoolJob(batch, home, this.#tools));
+  }
+
+  /** Settles the batch up to the index `to`, and what damage took before it. */
+  #settle(
+    backlog: SpoolBacklog,
+    batch: SpoolBatch,
+    {
+      to,
+      counter,
+      sentBytes,
+    }: { readonly to: number; readonly counter: number; readonly sentBytes: number },
+  ): void {
+    const settledBefore = this.#settledOf(batch);
+    const position = batch.first + to;
+    if (position <= settledBefore) return;
+    const lost = Math.max(0, batch.first - settledBefore);
+    const isOurs = this.#change((state) => {
+      const records = position - settledBefore - lost;
+      state.add(counter, records);
+      state.add(EXPIRED, lost);
+      state.add(CORRUPT, lost);
+      state.add(UNSPOOLED, records + lost);
+      state.add(SPOOL_SETTLED, records + lost);
+      state.add(SENT_BYTES, sentBytes);
+      state.counters[BACKLOG_LANE] = batch.lane;
+      state.counters[BACKLOG_AT] = position;
+      state.counters[SPOOL_OLDEST_MS] = batch.stamps[to] ?? batch.oldestMs;
+    });
+    if (!isOurs) return;
+    backlog.settle(batch, to);
+    // Another lane may be next, and the settlement remembers one: so this one's files must know by then.
+    backlog.save();
+    this.#change((state) => this.#write(state, backlog));
+  }
+
+  #settledOf(batch: SpoolBatch): number {
+    const { lane, first, lost } = batch;
+    const isSame = this.#lane.count(BACKLOG_LANE) === lane;
+    return Math.max(first - lost, isSame ? this.#lane.count(BACKLOG_AT) : 0);
+  }
+
+  #keepBound(backlog: SpoolBacklog): void {
+    let dropped = 0;
+    while (backlog.counts().segments > 1 && backlog.counts().bytes > this.#plan.maxBytes / 2) {
+      dropped += backlog.evictOldest();
+    }
+    if (dropped === 0) return;
+    this.#tell(
+      new MillraceError('MILLRACE_SPOOL', 'the spool is full: its oldest records are dropped'),
+    );
+    this.#change((state) => {
+      state.add(OVERFLOW_OLDEST, dropped);
+      state.add(UNSPOOLED, dropped);
+      state.add(SPOOL_SETTLED, dropped);
+      this.#write(state, backlog);
+    });
+  }
+
+  #write(state: Settlement, backlog: SpoolBacklog): void {
+    const { bytes, segments, oldestMs } = backlog.counts();
+    state.counters[SPOOL_BYTES] = bytes;
+    state.counters[SPOOL_SEGMENTS] = segments;
+    state.counters[SPOOL_OLDEST_MS] = oldestMs;
+    Atomics.store(this.#tools.control.words, BACKLOG_MIB_WORD, Math.ceil(bytes / MIB));
+  }
+
+  #change(change: (state: Settlement) => void): boolean {
+    if (this.#lane.commit(change)) return true;
+    this.#isFenced = true;
+    return false;
+  }
+
+  #tell(error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    this.#tools.onTrouble(
+      error instanceof MillraceError ? error : new MillraceError('MILLRACE_SPOOL', message, error),
+    );
+  }
+}

@@ -1,0 +1,306 @@
+import { MillraceError } from '../base/errors.ts';
+import type { LaneConsumer } from '../lane/consumer.ts';
+import { BACKLOG_MIB_WORD, type Control } from '../lane/control.ts';
+import {
+  CORRUPT,
+  EXPIRED,
+  OVERFLOW_OLDEST,
+  RELEASED,
+  SENT_BYTES,
+  type Settlement,
+  SPOOL_BYTES,
+  SPOOL_END,
+  SPOOL_OLDEST_MS,
+  SPOOL_SEGMENTS,
+  SPOOL_SETTLED,
+  SPOOLED,
+  UNSPOOLED,
+} from '../lane/settlement.ts';
+import { SpoolLane } from '../spool/lane.ts';
+import type { SpoolBatch } from '../spool/reader.ts';
+import type { PendingBatch } from './batcher.ts';
+import type { SpoolPlan } from './contract.ts';
+import type { Gate } from './gate.ts';
+
+export interface LaneSpoolParts {
+  readonly lane: LaneConsumer;
+  readonly plan: SpoolPlan;
+  readonly control: Control;
+  readonly gate: Gate;
+  /** Commits a change of the lane's settlement. False: the lane was taken away. */
+  readonly change: (change: (state: Settlement) => void) => boolean;
+  readonly onTrouble: (error: MillraceError) => void;
+}
+
+/** What became of records in the spool. */
+export interface SpoolFate {
+  /** Number of the first record that was handed out: those before it were damaged. */
+  readonly first: number;
+  readonly counter: number;
+  readonly sentBytes: number;
+}
+
+/** Longest time records are gathered before they are written, in ms. */
+export const SPOOL_LINGER_MS = 10;
+/** `fsync: 'interval'` asks for stable storage this often, in ms. */
+export const SYNC_INTERVAL_MS = 100;
+const MIB: number = 1024 * 1024;
+const RETRY_MS = 250;
+
+/**
+ * The spool of one lane during one turn. Files and settlement change together, in an order that lets whoever comes after
+ * a death at any point find out what happened:
+ *
+ * ```
+ *   into the spool      append to the file, then commit SPOOLED and SPOOL_END; found on opening: records behind
+ *                       SPOOL_END are those next in the ring, and are committed then
+ *   out of the spool    commit the outcome and SPOOL_SETTLED, then move the file's checkpoint; found on opening: what is
+ *                       below SPOOL_SETTLED is settled, whatever the checkpoint says
+ *   given up for room   drop the segment, then commit; found on opening: the checkpoint is ahead of SPOOL_SETTLED
+ * ```
+ */
+export class LaneSpool {
+  readonly #parts: LaneSpoolParts;
+  #file: SpoolLane | undefined;
+  #retryAtMs = Number.NEGATIVE_INFINITY;
+  #oldestMs = 0;
+  #end = 0;
+  #settled = 0;
+
+  constructor(parts: LaneSpoolParts) {
+    this.#parts = parts;
+  }
+
+  /** Records that wait in the spool. */
+  get records(): number {
+    return this.#end - this.#settled;
+  }
+
+  /** Number of the first record that is not settled. */
+  get settled(): number {
+    return this.#settled;
+  }
+
+  /** Whether the disk failed lately. */
+  get isFailing(): boolean {
+    return performance.now() < this.#retryAtMs;
+  }
+
+  /** Whether records of the ring have to go through the spool now, so that their order is kept. */
+  get isInUse(): boolean {
+    if (this.records > 0) return true;
+    return this.#parts.plan.use === 'always' && !this.isFailing;
+  }
+
+  /** Whether the ring should be emptied into the spool, because its records can't leave as fast as they come. */
+  isUnderPressure(queued: { readonly bytes: number; readonly records: number }): boolean {
+    const { plan, lane } = this.#parts;
+    return queued.bytes > lane.region.laneBytes / 2 || queued.records > plan.laneRecords;
+  }
+
+  get isInTrouble(): boolean {
+    return this.#parts.gate.isInTrouble;
+  }
+
+  /** Finds what earlier turns left. Undefined: the disk can't be read now. */
+  open(): SpoolLane | undefined {
+    if (this.#file !== undefined || this.isFailing) return this.#file;
+    const { lane, plan } = this.#parts;
+    const { region } = lane;
+    if (!lane.holds()) return undefined;
+    try {
+      const file = SpoolLane.open({
+        directory: plan.directory,
+        lane: (region.id - 1) * region.lanes + lane.lane,
+        segmentBytes: plan.segmentBytes,
+        fsync: plan.fsync,
+        intervalMs: SYNC_INTERVAL_MS,
+        mode: plan.mode,
+        // A thread that was given up for dead may still be in the middle of a write.
+        tail: 'leave',
+        settled: lane.spoolSettled,
+      });
+      this.#file = file;
+      this.#reconcile(file);
+      return file;
+    } catch (error) {
+      this.#fail(error instanceof MillraceError ? error.message : String(error));
+      return undefined;
+    }
+  }
+
+  /** Makes the settlement agree with what the files hold. */
+  #reconcile(file: SpoolLane): void {
+    const { lane, change } = this.#parts;
+    const last = file.lastSeq;
+    change((state) => {
+      const gaveWay = file.settledPosition - state.count(SPOOL_SETTLED);
+      if (gaveWay > 0) this.#giveUp(state, gaveWay, OVERFLOW_OLDEST);
+      const more = file.position - state.count(SPOOL_END);
+      if (more < 0) {
+        state.add(SPOOL_END, more);
+        state.add(EXPIRED, -more);
+        state.add(CORRUPT, -more);
+        state.add(UNSPOOLED, -more);
+      }
+      if (more > 0 && last !== undefined) {
+        const released = releaseUpTo(state, lane, (last + 1) | 0);
+        state.add(SPOOLED, more);
+        state.add(SPOOL_END, more);
+        // The ring had dropped some of them for room, and they were saved all the same.
+        state.add(OVERFLOW_OLDEST, released - more);
+      }
+      this.#write(state, file);
+    });
+    this.#oldestMs = this.records > 0 ? Date.now() : 0;
+  }
+
+  /** Records at the front that left without having been handed out. */
+  #giveUp(state: Settlement, records: number, counter: number): void {
+    state.add(counter, records);
+    state.add(UNSPOOLED, records);
+    state.add(SPOOL_SETTLED, records);
+  }
+
+  /** Levels, as they are after a change. */
+  #write(state: Settlement, file: SpoolLane): void {
+    this.#end = state.count(SPOOL_END);
+    this.#settled = state.count(SPOOL_SETTLED);
+    if (this.records === 0) this.#oldestMs = 0;
+    state.counters[SPOOL_BYTES] = file.bytes;
+    state.counters[SPOOL_SEGMENTS] = file.segments;
+    state.counters[SPOOL_OLDEST_MS] = this.#oldestMs;
+  }
+
+  /**
+   * Appends the records `[from, count)` of a batch; returns the index after the last one that is in. The caller commits
+   * them with {@link noteAppended}.
+   */
+  append(batch: PendingBatch, from: number): number {
+    const file = this.open();
+    if (file === undefined || from >= batch.count) return from;
+    const ageMs = (Date.now() - this.#parts.lane.region.baseMs - (batch.stamps[from] ?? 0)) | 0;
+    const stampMs = Date.now() - Math.max(0, ageMs);
+    const before = file.position;
+    const result = file.append({
+      text: batch.text.bytes,
+      starts: batch.starts,
+      ends: batch.ends,
+      from,
+      to: batch.count,
+      stampMs,
+      seq: (batch.firstSeq + from) >>> 0,
+    });
+    if ('failed' in result) {
+      const what = result.failed === 'disk_full' ? 'the disk is full' : 'the disk failed';
+      this.#fail(`${what}: ${result.message}`);
+    }
+    if (result.written > 0 && this.records === 0) this.#oldestMs = stampMs;
+    batch.spoolBase = before - from;
+    batch.moved = from + result.written;
+    return batch.moved;
+  }
+
+  /** For the commit of records that {@link append} took. */
+  noteAppended(state: Settlement): void {
+    const file = this.#file;
+    if (file === undefined) return;
+    state.counters[SPOOL_END] = file.position;
+    this.#write(state, file);
+  }
+
+  /** Drops the oldest segments beyond this lane's share of the bound. */
+  keepBound(): void {
+    const file = this.#file;
+    if (file === undefined) return;
+    const { plan, control, change, onTrouble } = this.#parts;
+    const backlogBytes = Atomics.load(control.words, BACKLOG_MIB_WORD) * MIB;
+    const shareBytes = Math.max(0, plan.maxBytes - backlogBytes) / plan.lanes;
+    let dropped = 0;
+    while (file.segments > 1 && file.bytes > Math.max(shareBytes, plan.segmentBytes)) {
+      dropped += file.evictOldest();
+    }
+    if (dropped === 0) return;
+    onTrouble(
+      new MillraceError('MILLRACE_SPOOL', 'the spool is full: its oldest records are dropped'),
+    );
+    change((state) => {
+      this.#giveUp(state, file.settledPosition - state.count(SPOOL_SETTLED), OVERFLOW_OLDEST);
+      this.#write(state, file);
+    });
+  }
+
+  /** The next records to deliver; undefined: none, or the disk can't be read now. */
+  next(limits: { readonly maxRecords: number; readonly maxBytes: number }): SpoolBatch | undefined {
+    try {
+      const batch = this.open()?.peek(limits);
+      if (batch !== undefined && batch.count > 0) this.#oldestMs = batch.oldestMs;
+      return batch;
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error));
+      return undefined;
+    }
+  }
+
+  /** Settles every record below `number`; those below `fate.first` are lost. False: the lane was taken away. */
+  settle(number: number, { first, counter, sentBytes }: SpoolFate): boolean {
+    const file = this.#file;
+    if (file === undefined) return false;
+    const isOurs = this.#parts.change((state) => {
+      const settled = state.count(SPOOL_SETTLED);
+      if (number <= settled) return;
+      const lost = Math.max(0, Math.min(first, number) - settled);
+      if (lost > 0) {
+        state.add(CORRUPT, lost);
+        this.#giveUp(state, lost, EXPIRED);
+      }
+      this.#giveUp(state, number - settled - lost, counter);
+      state.add(SENT_BYTES, sentBytes);
+      this.#write(state, file);
+    });
+    if (isOurs) file.settleTo(number);
+    return isOurs;
+  }
+
+  /** What is due without a record's coming: stable storage. */
+  tend(): void {
+    if (this.#file?.isSyncDue !== true) return;
+    const failure = this.#file.sync();
+    if (failure !== undefined) this.#fail(failure.message);
+  }
+
+  /** Ends in good order: all is on stable storage, settled segments are gone. */
+  close(): void {
+    this.#file?.close();
+    this.#file = undefined;
+  }
+
+  /** The lane was taken away: the files are another thread's. */
+  leave(): void {
+    this.#file?.leave();
+    this.#file = undefined;
+  }
+
+  #fail(message: string): void {
+    this.#retryAtMs = performance.now() + RETRY_MS;
+    this.#parts.onTrouble(
+      new MillraceError('MILLRACE_SPOOL', `the spool takes no record now: ${message}`),
+    );
+  }
+}
+
+/** Moves the head up to the record `seq`; returns how many records that were. */
+function releaseUpTo(state: Settlement, lane: LaneConsumer, seq: number): number {
+  let released = 0;
+  while (((seq - state.headSeq) | 0) > 0 && state.headSeq !== lane.loadTailSeq()) {
+    state.head = lane.positionAfter(state.head);
+    state.headSeq = (state.headSeq + 1) | 0;
+    released += 1;
+  }
+  state.add(RELEASED, released);
+  if (((state.head - state.pin) | 0) > 0) {
+    state.pin = state.head;
+    state.pinSeq = state.headSeq;
+  }
+  return released;
+}
