@@ -30,6 +30,8 @@ export interface AnalyticsOptions {
   readonly register?: MetricsRegistry;
   /** Name of this client in metrics; default: 'default', then 'client2' … within one registry. */
   readonly name?: string;
+  /** What `#lib` and `#lib_version` of events say; default: millrace and its version. */
+  readonly library?: { readonly name: string; readonly version: string };
   /** Hears of asynchronous trouble: refused batches, worker crashes. Never throws into the engine. */
   readonly onError?: (error: MillraceError) => void;
 }
@@ -179,18 +181,30 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
     reader.fail(`register is ${show(registry)}; it must be a Registry of prom-client`);
   }
   reader.text('name');
+  const library = readLibrary(reader);
   const onError = reader.callback<(error: MillraceError) => void>('onError') ?? warn;
   reader.finish();
   return new Engine(plan, {
     uuid,
     validation,
     text: {
-      presets: { lib: LIBRARY_NAME, libVersion: LIBRARY_VERSION },
+      presets: library,
       zone,
       addsZoneOffset: timeZone !== undefined,
     },
     onError,
   });
+}
+
+function readLibrary(reader: OptionReader): { lib: string; libVersion: string } {
+  const raw = reader.raw('library');
+  if (raw === undefined) return { lib: LIBRARY_NAME, libVersion: LIBRARY_VERSION };
+  const { name, version } = Object(raw) as { name?: unknown; version?: unknown };
+  if (typeof name === 'string' && typeof version === 'string') {
+    return { lib: name, libVersion: version };
+  }
+  reader.fail(`library is ${show(raw)}; it must be { name, version }, both texts`);
+  return { lib: '', libVersion: '' };
 }
 
 function warn(error: MillraceError): void {
