@@ -1,5 +1,9 @@
 import { writeFileSync } from 'node:fs';
+import { rulesYaml, ruleTestsYaml, runbookMarkdown } from './alerts.ts';
 import { overviewJson } from './overview.ts';
 
-/** Writes the dashboard: run from the root of the repository by `npm run grafana`. */
+/** Writes everything that is made from source: run from the root of the repository by `npm run grafana`. */
 writeFileSync('grafana/millrace-overview.json', overviewJson());
+writeFileSync('grafana/millrace-rules.yml', rulesYaml());
+writeFileSync('grafana/millrace-rules.test.yml', ruleTestsYaml());
+writeFileSync('docs/runbook.md', runbookMarkdown());

@@ -11,6 +11,7 @@ import type { Validation } from './engine/recorder.ts';
 import type { Stats } from './engine/stats.ts';
 import { LIBRARY_NAME, LIBRARY_VERSION } from './engine/version.ts';
 import { MetricsCollector, type MetricsRegistry } from './metrics/collector.ts';
+import { MetricsEndpoint } from './metrics/endpoint.ts';
 import type { TrackingPlan } from './plan.ts';
 import { Tracker } from './tracker.ts';
 
@@ -30,6 +31,8 @@ export interface AnalyticsOptions {
   readonly register?: MetricsRegistry;
   /** Name of this client in metrics; default: 'default', then 'client2' … within one registry. */
   readonly name?: string;
+  /** An exporter of its own: `GET /metrics`. Default host: 127.0.0.1. */
+  readonly metricsServer?: { readonly port: number; readonly host?: string };
   /** What `#lib` and `#lib_version` of events say; default: millrace and its version. */
   readonly library?: { readonly name: string; readonly version: string };
   /** Hears of asynchronous trouble: refused batches, worker crashes. Never throws into the engine. */
@@ -44,6 +47,7 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   readonly register: MetricsRegistry;
   readonly #engine: Engine;
   readonly #leaveMetrics: () => void;
+  #exporter: Promise<MetricsEndpoint | undefined> | undefined;
   #leaveSignals: () => void = () => {
     // No signals are listened to.
   };
@@ -61,6 +65,9 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
       consumer: plan.consumer,
       readings: () => this.#engine.accounts.readings(),
     });
+    if (options.metricsServer !== undefined) {
+      this.#exporter = openExporter(this.register, options.metricsServer, options.onError ?? warn);
+    }
     if (plan.consumer === 'debug') warn(DEBUG_NOTICE);
   }
 
@@ -81,17 +88,22 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   /** Flushes, ends the workers, and refuses later calls (MILLRACE_CLOSED). Idempotent; resolves to the final account. */
   async close(deadline: Deadline = {}): Promise<Stats> {
     const stats = await this.#engine.close(deadline);
-    this.#leaveMetrics();
-    this.#leaveSignals();
+    this.#leave();
+    await (await this.#exporter)?.close();
     return stats;
   }
 
   /** As {@link close}, blocking this thread. */
   closeSync(deadline: Deadline = {}): Stats {
     const stats = this.#engine.closeSync(deadline);
+    this.#leave();
+    this.#exporter?.then((exporter) => exporter?.close());
+    return stats;
+  }
+
+  #leave(): void {
     this.#leaveMetrics();
     this.#leaveSignals();
-    return stats;
   }
 
   /**
@@ -182,6 +194,7 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
   }
   reader.text('name');
   const library = readLibrary(reader);
+  readMetricsServer(reader);
   const onError = reader.callback<(error: MillraceError) => void>('onError') ?? warn;
   reader.finish();
   return new Engine(plan, {
@@ -194,6 +207,30 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
     },
     onError,
   });
+}
+
+function readMetricsServer(reader: OptionReader): void {
+  const raw = reader.raw('metricsServer');
+  if (raw === undefined) return;
+  const { port, host = '' } = Object(raw) as { port?: unknown; host?: unknown };
+  const isPort = Number.isInteger(port) && Number(port) >= 0 && Number(port) <= 65_535;
+  if (isPort && typeof host === 'string') return;
+  reader.fail(`metricsServer is ${show(raw)}; it must be { port, host? }`);
+}
+
+/** A port that is taken is trouble, not a reason to end a game server. */
+async function openExporter(
+  registry: MetricsRegistry,
+  { port, host }: NonNullable<AnalyticsOptions['metricsServer']>,
+  onError: (error: MillraceError) => void,
+): Promise<MetricsEndpoint | undefined> {
+  try {
+    return await MetricsEndpoint.open({ registry, port, ...(host === undefined ? {} : { host }) });
+  } catch (error) {
+    const message = `metricsServer can't listen on port ${port}: ${error}`;
+    onError(new MillraceError('MILLRACE_UNAVAILABLE', message, error));
+    return undefined;
+  }
 }
 
 function readLibrary(reader: OptionReader): { lib: string; libVersion: string } {

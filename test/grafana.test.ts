@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ALERTS, rulesYaml, ruleTestsYaml, runbookMarkdown } from '../grafana/alerts.ts';
 import { overviewJson } from '../grafana/overview.ts';
+import { Analytics, LoggingConsumer } from '../src/index.ts';
 import { CATALOGUE } from '../src/metrics/catalogue.ts';
-import { repositoryRoot } from './support.ts';
+import { newDirectory, repositoryRoot } from './support.ts';
 
 test('the committed dashboard is the one its source makes', () => {
   const committed = readFileSync(join(repositoryRoot(), 'grafana/millrace-overview.json'), 'utf8');
@@ -29,4 +32,44 @@ test('every metric in the dashboard exists, with the labels it is grouped by', (
     const metric = CATALOGUE.find(({ name }) => name === names[0]);
     if (by !== undefined && by !== 'le') assert.ok(metric?.labels.includes(by), expression);
   }
+});
+
+test('the committed rules, their cases and the run-book are those their source makes', () => {
+  const root = repositoryRoot();
+  const read = (path: string) => readFileSync(join(root, path), 'utf8');
+  assert.equal(read('grafana/millrace-rules.yml'), rulesYaml(), 'run: npm run grafana');
+  assert.equal(read('grafana/millrace-rules.test.yml'), ruleTestsYaml(), 'run: npm run grafana');
+  assert.equal(read('docs/runbook.md'), runbookMarkdown(), 'run: npm run grafana');
+});
+
+test('every metric in an alert exists', () => {
+  const known = CATALOGUE.flatMap(({ name }) => [name, `${name}_bucket`]);
+  for (const { name, expr } of ALERTS) {
+    for (const metric of expr.match(/millrace_\w+/g) ?? []) {
+      assert.ok(known.includes(metric), `${metric} in ${name}`);
+    }
+  }
+});
+
+// Prometheus's own tool, where it is installed (CI installs it): the rules are well-formed, and each alert fires in its case.
+test('promtool finds the rules in order, every alert fires in its case, and the metrics are well-formed', async (context) => {
+  try {
+    execFileSync('promtool', ['--version'], { stdio: 'ignore' });
+  } catch {
+    context.diagnostic('promtool is not installed here; CI has it');
+    return;
+  }
+  const folder = join(repositoryRoot(), 'grafana');
+  const run = (...flags: string[]) =>
+    execFileSync('promtool', flags, { cwd: folder, encoding: 'utf8' });
+  assert.match(run('check', 'rules', 'millrace-rules.yml'), /SUCCESS/);
+  assert.match(run('test', 'rules', 'millrace-rules.test.yml'), /SUCCESS/);
+  const ta = new Analytics(new LoggingConsumer({ directory: newDirectory() }), {
+    metricsServer: { port: 0 },
+  });
+  ta.track({ accountId: 'a', event: 'e' });
+  await ta.flush();
+  const text = await ta.register.metrics();
+  await ta.close();
+  execFileSync('promtool', ['check', 'metrics'], { input: text });
 });

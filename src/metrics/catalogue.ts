@@ -141,8 +141,39 @@ export const CATALOGUE: readonly Metric[] = [
     name: 'millrace_oldest_record_age_seconds',
     help: 'Age of the oldest unsettled record: rises whenever anything is stuck.',
     labels: ['stage'],
-    read: (at) => [{ labels: { stage: 'queue' }, value: at.oldestQueuedAgeMs / 1000 }],
+    read: (at) => [
+      { labels: { stage: 'queue' }, value: at.oldestQueuedAgeMs / 1000 },
+      { labels: { stage: 'spool' }, value: at.oldestSpooledAgeMs / 1000 },
+    ],
   },
+  gauge('millrace_spool_records', 'Records on disk.', ({ spool }) => spool.records),
+  gauge('millrace_spool_bytes', 'Size of the files of the spool.', ({ spool }) => spool.bytes),
+  gauge(
+    'millrace_spool_capacity_bytes',
+    'Bound of the spool; 0: there is none.',
+    ({ spool }) => spool.capacityBytes,
+  ),
+  gauge('millrace_spool_segments', 'Files of the spool.', ({ spool }) => spool.segments),
+  counter(
+    'millrace_records_spooled_total',
+    'Records that went to disk, or were found there.',
+    ({ spool }) => spool.spooledTotal,
+  ),
+  counter(
+    'millrace_records_unspooled_total',
+    'Records that left the disk, whatever became of them.',
+    ({ spool }) => spool.unspooledTotal,
+  ),
+  counter(
+    'millrace_recovery_records_total',
+    'Records found in the spool of an earlier run.',
+    (at) => at.recovered,
+  ),
+  counter(
+    'millrace_recovery_corrupt_records_total',
+    'Records that damage took from the spool.',
+    ({ spool }) => spool.corruptFrames,
+  ),
   gauge(
     'millrace_ledger_imbalance_records',
     'Accepted records less everything they can have become; always 0.',

@@ -112,6 +112,8 @@ async function blackHole({ scale }: DrillTools): Promise<Finding> {
   const sockets = new Set<unknown>();
   const server = createServer((socket) => {
     sockets.add(socket);
+    // Reads on, so that it notices when the sender gives up; it never answers.
+    socket.resume();
     socket.on('error', () => {
       // The sender gives the connection up; that is what is wanted.
     });
