@@ -7,12 +7,14 @@ import { Engine } from './engine/engine.ts';
 import type { Deadline, Inlet } from './engine/inlet.ts';
 import { OptionReader } from './engine/option-reader.ts';
 import type { EnginePlan } from './engine/plan.ts';
+import { PRIORITIES } from './engine/priority.ts';
 import type { Validation } from './engine/recorder.ts';
 import type { Stats } from './engine/stats.ts';
 import { LIBRARY_NAME, LIBRARY_VERSION } from './engine/version.ts';
 import { MetricsCollector, type MetricsRegistry } from './metrics/collector.ts';
 import { MetricsEndpoint } from './metrics/endpoint.ts';
 import type { TrackingPlan } from './plan.ts';
+import type { Priority } from './record/types.ts';
 import { Tracker } from './tracker.ts';
 
 /** Any of the four consumers. */
@@ -31,6 +33,8 @@ export interface AnalyticsOptions {
   readonly register?: MetricsRegistry;
   /** Name of this client in metrics; default: 'default', then 'client2' … within one registry. */
   readonly name?: string;
+  /** Priorities of events by name, for what is kept out first when the ring fills up. */
+  readonly priorities?: Readonly<Record<string, Priority>>;
   /** An exporter of its own: `GET /metrics`. Default host: 127.0.0.1. */
   readonly metricsServer?: { readonly port: number; readonly host?: string };
   /** What `#lib` and `#lib_version` of events say; default: millrace and its version. */
@@ -195,11 +199,13 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
   reader.text('name');
   const library = readLibrary(reader);
   readMetricsServer(reader);
+  const priorities = readPriorities(reader);
   const onError = reader.callback<(error: MillraceError) => void>('onError') ?? warn;
   reader.finish();
   return new Engine(plan, {
     uuid,
     validation,
+    priorities,
     text: {
       presets: library,
       zone,
@@ -207,6 +213,15 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
     },
     onError,
   });
+}
+
+function readPriorities(reader: OptionReader): Readonly<Record<string, Priority>> | undefined {
+  const rules = reader.texts('priorities');
+  for (const [event, priority] of Object.entries(rules ?? {})) {
+    if ((PRIORITIES as readonly string[]).includes(priority)) continue;
+    reader.fail(`priorities.${event} is ${show(priority)}; it must be 'low', 'normal' or 'high'`);
+  }
+  return rules as Readonly<Record<string, Priority>> | undefined;
 }
 
 function readMetricsServer(reader: OptionReader): void {

@@ -88,6 +88,8 @@ export interface Readings {
   readonly imbalance: number;
   /** Records sent though the receiver may cut them (long texts, ids, huge numbers). */
   readonly warnings: number;
+  /** Records kept out for more important ones, by priority; they are in overflow_newest, too. */
+  readonly shed: { readonly low: number; readonly normal: number };
   /** Time callers were held by `overflow: 'block'`, in ms. */
   readonly blockedMs: number;
   readonly spool: {
@@ -212,6 +214,7 @@ export class Accounts {
       oldestSpooledAgeMs: totals.spoolAgeMs,
       imbalance: stats.imbalance,
       warnings: recorder.warnings,
+      shed: recorder.shed,
       blockedMs: recorder.blockedMs,
       spool: {
         records: stats.spooled,

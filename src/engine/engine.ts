@@ -8,6 +8,7 @@ import type { WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import { Accounts } from './accounts.ts';
 import { workerEntry } from './entry.ts';
 import { joinExitHook } from './exit-hook.ts';
+import { HighWaterMark } from './high-water.ts';
 import { closedError, type Deadline, Inlet, type InletOptions } from './inlet.ts';
 import type { EnginePlan } from './plan.ts';
 import { isPortMessage, type PortStart } from './port.ts';
@@ -32,6 +33,8 @@ const SAVE_SHARE = 0.25;
 const SAVE_MS_MAX = 2000;
 const IDLE_MS = 200;
 const MAIN_REGION = 1;
+/** How often it is looked whether a lane fills up, in ms. */
+const WATCH_MS = 1000;
 
 /** Lanes that another thread fills. */
 interface PortSeats {
@@ -50,6 +53,7 @@ export class Engine {
   readonly #onError: (error: MillraceError) => void;
   readonly #leaveExitHook: () => void;
   readonly #spool: SpoolKeeper | undefined;
+  readonly #watch: NodeJS.Timeout;
   readonly #ports = new Map<number, PortSeats>();
   #regions = MAIN_REGION;
   #state: 'open' | 'closing' | 'closed' = 'open';
@@ -57,7 +61,11 @@ export class Engine {
 
   constructor(plan: EnginePlan, client: EngineClient) {
     this.plan = plan;
-    this.#options = { validation: client.validation, uuid: client.uuid };
+    this.#options = {
+      validation: client.validation,
+      uuid: client.uuid,
+      priorities: client.priorities,
+    };
     this.#onError = guarded(client.onError);
     const filename = workerEntry(plan.entry, plan.workerFile);
     this.#control = Control.create();
@@ -99,6 +107,9 @@ export class Engine {
     });
     this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
     this.#spool?.start();
+    const highWater = new HighWaterMark(this.#onError);
+    this.#watch = setInterval(() => highWater.look(this.#allSeats()), WATCH_MS);
+    this.#watch.unref();
   }
 
   #newRegion(id: number): Region {
@@ -333,6 +344,7 @@ export class Engine {
     this.#state = 'closed';
     for (const { channel } of this.#ports.values()) channel.close();
     this.#leaveExitHook();
+    clearInterval(this.#watch);
   }
 
   #saveAtExit(): number {

@@ -23,7 +23,7 @@ export type InletPlan = Pick<
   | 'flush'
 >;
 
-export type InletOptions = Omit<RecorderOptions, 'queueRecordsMax'>;
+export type InletOptions = Omit<RecorderOptions, 'queueRecordsMax' | 'sheds'>;
 
 /** What an inlet needs of whoever runs the workers. */
 export interface InletHost {
@@ -82,7 +82,11 @@ export class Inlet {
     );
     this.recorder = new Recorder(
       region,
-      { ...options, queueRecordsMax: plan.queueRecordsMax },
+      {
+        ...options,
+        queueRecordsMax: plan.queueRecordsMax,
+        sheds: plan.overflow === 'drop-newest',
+      },
       {
         post: (lane) => host.post(this.#seat(lane)),
         makeRoom: (lane, need) => this.#makeRoom(lane, need),

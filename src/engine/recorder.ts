@@ -10,6 +10,8 @@ import {
   CALL_SUM_FLOAT,
   INVALID_FLOAT,
   PRODUCER_FLOATS_AT,
+  SHED_LOW_FLOAT,
+  SHED_NORMAL_FLOAT,
   WARNINGS_FLOAT,
 } from '../lane/layout.ts';
 import { LaneProducer } from '../lane/producer.ts';
@@ -17,6 +19,7 @@ import type { Region } from '../lane/region.ts';
 import { spellingsOf } from '../record/shapes.ts';
 import {
   LIFT_NAMES,
+  type Priority,
   type Properties,
   type RecordFields,
   type SettledOutcome,
@@ -25,6 +28,7 @@ import {
   USER_UNSET,
 } from '../record/types.ts';
 import { hashId } from './hash.ts';
+import { isPriority, isShed, priorityOf } from './priority.ts';
 
 export type Validation = 'throw' | 'drop' | 'off';
 
@@ -59,6 +63,10 @@ export interface RecorderOptions {
   readonly validation: Validation;
   readonly uuid: boolean;
   readonly queueRecordsMax: number;
+  /** Priorities of events by name. */
+  readonly priorities?: Readonly<Record<string, Priority>> | undefined;
+  /** Whether less important records are kept out while there is room for others. */
+  readonly sheds: boolean;
 }
 
 /** A record whose call came while another call was being written (a getter that tracks). */
@@ -93,6 +101,10 @@ export class Recorder {
   readonly #target: WriteTarget;
   readonly #superSlots: SuperSlots;
   readonly #queueRecordsMax: number;
+  readonly #priorities: Readonly<Record<string, Priority>> | undefined;
+  readonly #sheds: boolean;
+  /** Whether any record ever had a priority: until then nobody looks how full the ring is. */
+  #hasPriorities: boolean;
   readonly #context: MutableContext = {
     kind: 0,
     supers: NO_SUPER,
@@ -117,6 +129,9 @@ export class Recorder {
     this.#host = host;
     this.#validation = options.validation;
     this.#queueRecordsMax = options.queueRecordsMax;
+    this.#priorities = options.priorities;
+    this.#sheds = options.sheds;
+    this.#hasPriorities = options.priorities !== undefined;
     this.#target = writeTarget(region.memory);
     this.#superSlots = new SuperSlots(region);
     this.lanes = Array.from({ length: region.lanes }, (_, lane) => new LaneProducer(region, lane));
@@ -190,6 +205,11 @@ export class Recorder {
 
   /** Encodes into the lane itself; only a frame that would wrap or finds no room takes the way over a copy. */
   #write(lane: LaneProducer, fields: RecordFields, context: FrameContext): boolean {
+    if ((this.#hasPriorities || fields.priority !== undefined) && this.#isShed(lane, fields)) {
+      // A wrong call is a wrong call, whether there is room or not.
+      this.#encodeCopy(this.#encoder, fields, { context, lane });
+      return this.#drop(lane, fields);
+    }
     if (this.#acceptedCount - this.#settledCount >= this.#queueRecordsMax) {
       if (!this.#waitForQueue(lane)) {
         // A wrong call is a wrong call, whether there is room or not.
@@ -204,6 +224,22 @@ export class Recorder {
     if (length === OVERFLOW) return this.#writeByCopy(lane, fields, context);
     lane.publish(length);
     this.#afterPublish(lane, fields.onSettled);
+    return true;
+  }
+
+  #isShed(lane: LaneProducer, fields: RecordFields): boolean {
+    this.#hasPriorities = true;
+    const isTrusted = this.#validation === 'off' && !isPriority(fields.priority);
+    const priority = isTrusted ? 'normal' : priorityOf(fields, this.#priorities);
+    if (!this.#sheds) return false;
+    const recordsMax = this.#queueRecordsMax;
+    let records = this.#acceptedCount - this.#settledCount;
+    if (records >= recordsMax / 2) {
+      this.#settledCount = this.#acceptedCount - this.queued();
+      records = this.#acceptedCount - this.#settledCount;
+    }
+    if (!isShed(priority, lane, { records, recordsMax })) return false;
+    this.#count(priority === 'low' ? SHED_LOW_FLOAT : SHED_NORMAL_FLOAT, 1);
     return true;
   }
 
@@ -434,6 +470,15 @@ export class Recorder {
 
   get invalid(): number {
     return this.region.floats[PRODUCER_FLOATS_AT + INVALID_FLOAT] ?? 0;
+  }
+
+  /** Records that were kept out for more important ones; they are in overflow_newest, too. */
+  get shed(): { readonly low: number; readonly normal: number } {
+    const { floats } = this.region;
+    return {
+      low: floats[PRODUCER_FLOATS_AT + SHED_LOW_FLOAT] ?? 0,
+      normal: floats[PRODUCER_FLOATS_AT + SHED_NORMAL_FLOAT] ?? 0,
+    };
   }
 
   get blockedMs(): number {

@@ -64,6 +64,9 @@ export const WARNINGS_FLOAT = 1;
 /** Time callers were held by a full ring, in ms. */
 export const BLOCKED_MS_FLOAT = 2;
 export const CALL_SUM_FLOAT = 4;
+/** Records that were kept out for more important ones: low, then normal. */
+export const SHED_LOW_FLOAT = 40;
+export const SHED_NORMAL_FLOAT = 41;
 /** Histogram of the cost of a tracking call: one float64 a bucket. */
 export const CALL_BUCKETS_FLOAT = 5;
 export const CALL_BOUNDS_SECONDS: readonly number[] = [

@@ -93,6 +93,14 @@ export class LaneProducer {
     return this.#framesAt + Math.min(offset + free, this.#laneBytes, offset + this.frameBytesMax);
   }
 
+  /** Whether more than this share of the lane is in use; looks at the head only if it may matter. */
+  isFullerThan(share: number): boolean {
+    const limit = share * this.#laneBytes;
+    if (((this.#tail - this.#cachedHead) | 0) <= limit) return false;
+    this.refresh();
+    return ((this.#tail - this.#cachedHead) | 0) > limit;
+  }
+
   /** Looks where the head is by now. True: there is more room than was known. */
   refresh(): boolean {
     const head = this.settlement.readHead();

@@ -116,6 +116,14 @@ export const CATALOGUE: readonly Metric[] = [
     (at) => at.rejected,
   ),
   dropped,
+  {
+    type: 'counter',
+    name: 'millrace_records_shed_total',
+    help: 'Records kept out for more important ones; they are in overflow_newest, too.',
+    labels: ['priority'],
+    read: ({ shed }) =>
+      Object.entries(shed).map(([priority, value]) => ({ labels: { priority }, value })),
+  },
   counter(
     'millrace_records_dead_lettered_total',
     'Refused records kept in the dead-letter file.',

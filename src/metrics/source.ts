@@ -36,6 +36,8 @@ export interface Readings {
   readonly imbalance: number;
   /** Records sent though the receiver may cut them (long texts, ids, huge numbers). */
   readonly warnings: number;
+  /** Records kept out for more important ones, by priority; they are in overflow_newest, too. */
+  readonly shed: { readonly low: number; readonly normal: number };
   /** Time callers were held by `overflow: 'block'`, in ms. */
   readonly blockedMs: number;
   readonly spool: {

@@ -86,6 +86,9 @@ export interface SettledOutcome {
   readonly reason?: string;
 }
 
+/** What is kept out first under `overflow: 'drop-newest'`: low ones from a half full ring on, normal ones from 90 %. */
+export type Priority = 'low' | 'normal' | 'high';
+
 /** What every tracking call takes besides its own fields. */
 export interface CommonFields extends Identity {
   /** Time of the record; default: the moment of the call. */
@@ -94,6 +97,8 @@ export interface CommonFields extends Identity {
   readonly uuid?: string | undefined;
   /** Routes this one record to another project. */
   readonly appId?: string | undefined;
+  /** How important it is when the ring fills up; default: the rule for its event, or 'normal'. */
+  readonly priority?: Priority | undefined;
   /** Called once on the loop of the calling thread when the record's fate is known. */
   readonly onSettled?: ((outcome: SettledOutcome) => void) | undefined;
 }
