@@ -167,6 +167,39 @@ const ROWS: readonly RowPlan[] = [
       ]),
     ],
   },
+  {
+    title: 'Spool and shedding',
+    panels: [
+      curves('Spool', 'Size on disk and its bound. Zero while all is well.', 'bytes', [
+        { expr: `sum(millrace_spool_bytes${SELECT})`, legend: 'on disk' },
+        { expr: `sum(millrace_spool_capacity_bytes${SELECT})`, legend: 'bound' },
+      ]),
+      curves('Through the disk', 'Records that go to disk and come back.', 'rps', [
+        { expr: sumRate('millrace_records_spooled_total'), legend: 'to disk' },
+        { expr: sumRate('millrace_records_unspooled_total'), legend: 'from disk' },
+      ]),
+      curves(
+        'Recovered and damaged',
+        'Records that earlier runs left, and those that damage took.',
+        'short',
+        [
+          { expr: `sum(millrace_recovery_records_total${SELECT})`, legend: 'recovered' },
+          { expr: `sum(millrace_recovery_corrupt_records_total${SELECT})`, legend: 'damaged' },
+        ],
+      ),
+      curves(
+        'Kept out for more important records',
+        'By priority; these are among the dropped ones.',
+        'rps',
+        [
+          {
+            expr: sumRate('millrace_records_shed_total', 'priority'),
+            legend: '{{priority}}',
+          },
+        ],
+      ),
+    ],
+  },
 ];
 
 function stat(
