@@ -2,8 +2,10 @@
 import { Command, CommanderError } from 'commander';
 import { MillraceError } from '../base/errors.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
+import { checkCommand } from './check.ts';
 import { demoCommand } from './demo.ts';
 import { receiverCommand } from './receiver.ts';
+import { shipCommand } from './ship.ts';
 import { spoolCommand } from './spool.ts';
 
 const EXIT_FAILED = 1;
@@ -14,7 +16,13 @@ const program = new Command('millrace')
   .version(LIBRARY_VERSION)
   .showHelpAfterError()
   .exitOverride();
-for (const command of [demoCommand(), receiverCommand(), spoolCommand()]) {
+for (const command of [
+  demoCommand(),
+  receiverCommand(),
+  shipCommand(),
+  checkCommand(),
+  spoolCommand(),
+]) {
   program.addCommand(command.exitOverride());
 }
 
