@@ -36,8 +36,8 @@ const IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   msgpackr: ['src/codec/msgpack.ts'],
   'prom-client': ['src/metrics/collector.ts'],
   'find-my-way': ['src/receiver/receiver.ts'],
-  'cli-table3': ['src/cli/live-view.ts'],
-  'log-update': ['src/cli/live-view.ts'],
+  'cli-table3': ['src/cli/live-view.ts', 'src/cli/top.ts'],
+  'log-update': ['src/cli/live-view.ts', 'src/cli/top.ts'],
 };
 
 interface Import {

@@ -4,9 +4,11 @@ import { MillraceError } from '../base/errors.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
 import { checkCommand } from './check.ts';
 import { demoCommand } from './demo.ts';
+import { doctorCommand } from './doctor.ts';
 import { receiverCommand } from './receiver.ts';
 import { shipCommand } from './ship.ts';
 import { spoolCommand } from './spool.ts';
+import { topCommand } from './top.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -22,6 +24,8 @@ for (const command of [
   shipCommand(),
   checkCommand(),
   spoolCommand(),
+  doctorCommand(),
+  topCommand(),
 ]) {
   program.addCommand(command.exitOverride());
 }
