@@ -378,6 +378,39 @@ async function manyClients(): Promise<Finding> {
   };
 }
 
+/** Every scrape, whenever it comes, adds up. */
+async function scraped({ scale }: DrillTools): Promise<Finding> {
+  const receiver = await Receiver.start();
+  const ta = open(receiver, { overflow: 'block', spool: { directory: newDirectory() } });
+  const endMs = Date.now() + 10_000 * scale;
+  let index = 0;
+  let scrapes = 0;
+  while (Date.now() < endMs) {
+    for (let burst = 0; burst < 300; burst += 1, index += 1) trackOne(ta, index);
+    const text = await ta.register.metrics();
+    const sum = (name: string, leaveOut = '') =>
+      [...text.matchAll(new RegExp(`^${name}(\\{[^}]*\\})? (\\S+)$`, 'gm'))]
+        .filter(([, labels = '']) => leaveOut === '' || !new RegExp(leaveOut).test(labels))
+        .reduce((total, [, , value]) => total + Number(value), 0);
+    const kept = 'reason="(overflow_newest|invalid)"';
+    const left = sum('millrace_records_accepted_total') + sum('millrace_recovery_records_total');
+    const right =
+      sum('millrace_records_delivered_total') +
+      sum('millrace_records_rejected_total') +
+      sum('millrace_records_dropped_total', kept) +
+      sum('millrace_queue_records') +
+      sum('millrace_spool_records');
+    assert.equal(left, right, 'a scrape adds up');
+    assert.equal(sum('millrace_ledger_imbalance_records'), 0);
+    scrapes += 1;
+    await delay(5);
+  }
+  await ta.flush();
+  const stats = await ta.close();
+  await receiver.stop();
+  return { ...assertNoLoss(reconcile(stats, receiver.numbers())), note: `${scrapes} scrapes` };
+}
+
 async function readOnly(): Promise<Finding> {
   const receiver = await Receiver.start();
   const directory = join(newDirectory(), 'spool');
@@ -460,6 +493,12 @@ export const PROCESS_DRILLS: readonly Drill[] = [
     fault: 'three processes on one spool folder, killed',
     promise: 'all arrive, none twice',
     run: shared,
+  },
+  {
+    id: 'F33',
+    fault: 'scraped 100 times a second under load',
+    promise: 'each scrape adds up; all arrive',
+    run: scraped,
   },
   {
     id: 'F30',

@@ -94,6 +94,17 @@ async function restarted({ random, scale }: DrillTools): Promise<Finding> {
   return assertNoLoss(reconcile(sender.account, receiver.numbers()));
 }
 
+/** The other host must never see a record; people mend the cause, and then all goes out. */
+async function redirected(): Promise<Finding> {
+  const other = await Receiver.start();
+  const location = `${other.url}/sync_server`;
+  const faults = [{ action: { kind: 'redirect', location }, requests: 2 }] as const;
+  const { finding } = await underTrouble({ faults, records: 2000 });
+  assert.equal((await other.process.snapshot()).requests, 0);
+  await other.stop();
+  return assertNoLoss(finding);
+}
+
 async function tooLarge(): Promise<Finding> {
   const faults = [{ action: { kind: 'too-large', bytes: 2000 } }] as const;
   const { finding } = await underTrouble({ faults, records: 3000 });
@@ -155,6 +166,12 @@ export const RECEIVER_DRILLS: readonly Drill[] = [
     fault: '429 with Retry-After',
     promise: 'all arrive; no request in the window',
     run: throttled,
+  },
+  {
+    id: 'F6',
+    fault: 'redirects to another host',
+    promise: 'not followed; all arrive when it ends',
+    run: redirected,
   },
   { id: 'F3', fault: '413 above 2000 bytes', promise: 'all arrive, split', run: tooLarge },
   {
