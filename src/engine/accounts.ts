@@ -243,10 +243,7 @@ export class Accounts {
   /** Keeps the totals of lanes that are empty and will not be filled again. */
   retire(seats: readonly Seat[]): void {
     for (const seat of seats) {
-      const state = seat.read();
-      for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
-        this.#retired[counter] = (this.#retired[counter] ?? 0) + state.count(counter);
-      }
+      addCounters(this.#retired, seat.read());
       this.#retiredAccepted += seat.accepted;
       this.#retiredOverflow += seat.overflowNewest;
     }
@@ -318,12 +315,15 @@ function addLane(
   totals: { readonly counters: Float64Array; spoolAgeMs: number },
   state: Settlement,
 ): void {
-  const { counters } = totals;
+  addCounters(totals.counters, state);
+  const oldestMs = state.count(SPOOL_OLDEST_MS);
+  if (oldestMs > 0) totals.spoolAgeMs = Math.max(totals.spoolAgeMs, Date.now() - oldestMs);
+}
+
+function addCounters(counters: Float64Array, state: Settlement): void {
   for (let counter = RELEASED; counter < COUNTERS_END; counter += 1) {
     counters[counter] = (counters[counter] ?? 0) + state.count(counter);
   }
-  const oldestMs = state.count(SPOOL_OLDEST_MS);
-  if (oldestMs > 0) totals.spoolAgeMs = Math.max(totals.spoolAgeMs, Date.now() - oldestMs);
 }
 
 /** A lane's settlement with what its producer counts: both of the same moment, even if that is another thread. */

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
@@ -247,7 +248,7 @@ export class Engine {
     this.#stop();
     const stopMs = performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
     while (this.#supervisor.running > 0 && performance.now() < stopMs) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await delay(1);
     }
     this.#dropRest();
     await this.#supervisor.close();
@@ -283,7 +284,7 @@ export class Engine {
     for (const seat of seats) if (seat.requestFlush()) this.#supervisor.post(seat);
     const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
     while (!isDone() && performance.now() < deadlineMs) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await delay(1);
     }
   }
 
@@ -298,7 +299,7 @@ export class Engine {
     const isInTrouble = () => Atomics.load(this.#control.words, GATE_TROUBLE) !== 0;
     const isDone = () => spool.isReplayed && this.stats().spooled === 0;
     while (!isDone() && !isInTrouble() && performance.now() < deadlineMs) {
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await delay(2);
     }
   }
 
@@ -315,7 +316,7 @@ export class Engine {
     const seats = this.#startSaving();
     const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
     while (!isDone() && performance.now() < endMs) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await delay(1);
     }
   }
 

@@ -1,5 +1,6 @@
 import { appendFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
 import { Control, MODE_STOP } from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
@@ -140,7 +141,7 @@ class Shipper {
     for (;;) {
       const shipped = await this.#pass();
       if (this.#isStopped || (once && shipped === 0)) return;
-      if (shipped === 0) await new Promise((resolve) => setTimeout(resolve, pollMs));
+      if (shipped === 0) await delay(pollMs);
     }
   }
 

@@ -30,19 +30,17 @@ export class SpoolBacklog {
   readonly #directory: string;
   readonly #fileSystem: SpoolFileSystem;
   readonly #lanes: readonly LaneBacklog[];
-  readonly #tornBytes: number;
   #current: LaneBacklog | undefined;
   #currentSegment = -1;
 
   private constructor(
     directory: string,
     fileSystem: SpoolFileSystem,
-    found: { readonly lanes: readonly LaneBacklog[]; readonly tornBytes: number },
+    lanes: readonly LaneBacklog[],
   ) {
     this.#directory = directory;
     this.#fileSystem = fileSystem;
-    this.#lanes = found.lanes;
-    this.#tornBytes = found.tornBytes;
+    this.#lanes = lanes;
   }
 
   /**
@@ -57,7 +55,6 @@ export class SpoolBacklog {
   ): SpoolBacklog {
     const fileSystem = edge.fileSystem ?? nodeFileSystem;
     const clock = edge.clock ?? systemClock;
-    let tornBytes = 0;
     try {
       const lanes = namesIn(directory, fileSystem).flatMap((name): LaneBacklog[] => {
         const lane = parseLaneFolderName(name);
@@ -65,14 +62,12 @@ export class SpoolBacklog {
         const path = join(directory, name);
         const shelf = SegmentShelf.read(path, fileSystem);
         const checkpoint = new CheckpointFile(path, fileSystem, { mode: 0o600, sync: 'sync' });
-        const before = shelf.last?.bytes ?? 0;
         const settled = known?.lane === lane ? known.settled : 0;
         const start = resume(shelf, fileSystem, { saved: checkpoint.read(), settled });
-        tornBytes += before - (shelf.last?.bytes ?? 0);
         const parts = { lane, shelf, checkpoint, fileSystem, clock };
         return [{ lane, directory: path, shelf, reader: new LaneReader(parts, start) }];
       });
-      return new SpoolBacklog(directory, fileSystem, { lanes, tornBytes });
+      return new SpoolBacklog(directory, fileSystem, lanes);
     } catch (error) {
       throw new MillraceError(
         'MILLRACE_SPOOL',
@@ -124,8 +119,6 @@ export class SpoolBacklog {
       segments: sum(({ shelf }) => shelf.segments.length),
       oldestMs: oldest?.reader.oldestMs ?? 0,
       corruptFrames: sum(({ reader }) => reader.lostRecords),
-      evicted: sum(({ reader }) => reader.evictedRecords),
-      tornBytes: this.#tornBytes,
     };
   }
 

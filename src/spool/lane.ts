@@ -71,9 +71,6 @@ export interface SpoolCounts {
   readonly oldestMs: number;
   /** Records that damage took. */
   readonly corruptFrames: number;
-  readonly evicted: number;
-  /** Bytes behind the last whole frame that a crash had left. */
-  readonly tornBytes: number;
 }
 
 /** What touches the machine; only tests put something else in its place. */
@@ -112,7 +109,6 @@ export class SpoolLane {
   readonly #clock: Clock;
   readonly #shelf: SegmentShelf;
   readonly #reader: LaneReader;
-  readonly #tornBytes: number;
   #fd = -1;
   #isFolderSynced = false;
   /** What a sync that succeeded covers; records in doubt excepted. */
@@ -126,11 +122,7 @@ export class SpoolLane {
   private constructor(
     config: SpoolLaneConfig,
     edge: { readonly fileSystem: SpoolFileSystem; readonly clock: Clock },
-    found: {
-      readonly shelf: SegmentShelf;
-      readonly reader: LaneReader;
-      readonly tornBytes: number;
-    },
+    found: { readonly shelf: SegmentShelf; readonly reader: LaneReader },
   ) {
     this.#config = config;
     this.#directory = join(config.directory, laneFolderName(config.lane));
@@ -138,7 +130,6 @@ export class SpoolLane {
     this.#clock = edge.clock;
     this.#shelf = found.shelf;
     this.#reader = found.reader;
-    this.#tornBytes = found.tornBytes;
     this.#synced = { ...found.reader.tail, number: firstUnsynced(config, found) };
     this.#askedNumber = this.#synced.number;
     this.#askedMs = edge.clock.monotonicMs();
@@ -170,7 +161,7 @@ export class SpoolLane {
       if (config.tail === 'leave') reader.tail = sealed(reader.tail);
       if (start.settled > (saved?.settled ?? start.settled)) reader.markDirty();
       reader.save();
-      return new SpoolLane(config, { fileSystem, clock }, { shelf, reader, tornBytes });
+      return new SpoolLane(config, { fileSystem, clock }, { shelf, reader });
     } catch (error) {
       throw new MillraceError(
         'MILLRACE_SPOOL',
@@ -281,11 +272,6 @@ export class SpoolLane {
     return this.#reader.tail.seq;
   }
 
-  /** Why the latest checkpoint could not be written, or a segment not be removed; undefined: all is well. */
-  get checkpointFailure(): DiskFailure | undefined {
-    return this.#reader.failure;
-  }
-
   counts(): SpoolCounts {
     return {
       records: this.#reader.records,
@@ -293,8 +279,6 @@ export class SpoolLane {
       segments: this.#shelf.segments.length,
       oldestMs: this.#reader.oldestMs,
       corruptFrames: this.#reader.lostRecords,
-      evicted: this.#reader.evictedRecords,
-      tornBytes: this.#tornBytes,
     };
   }
 

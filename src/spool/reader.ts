@@ -75,7 +75,6 @@ export class LaneReader {
   failure: DiskFailure | undefined = undefined;
   /** Records that damage took and that were passed over. */
   lostRecords = 0;
-  evictedRecords = 0;
 
   constructor(parts: ReaderParts, { settled, place, tail, doubt }: Checkpoint) {
     this.#parts = parts;
@@ -157,7 +156,6 @@ export class LaneReader {
     const index = segments.findIndex((_, at) => this.#parts.shelf.stopOf(at, end) > this.#settled);
     const stop = index < 0 ? end : this.#parts.shelf.stopOf(index, end);
     const records = Math.max(0, stop - this.#settled);
-    this.evictedRecords += records;
     if (records > 0) this.moveTo(stop);
     return records;
   }

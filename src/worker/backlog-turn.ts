@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { BACKLOG_MIB_WORD, MODE_STOP } from '../lane/control.ts';
@@ -76,7 +77,7 @@ export class BacklogTurn {
     const backlog = this.#open(directory);
     if (backlog === undefined) {
       this.#tools.beat();
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      await delay(RETRY_MS);
       return;
     }
     try {
@@ -127,7 +128,7 @@ export class BacklogTurn {
       batch = backlog.peek({ maxRecords: recordsMax, maxBytes: bytesMax });
     } catch (error) {
       this.#tell(error);
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      await delay(RETRY_MS);
       return;
     }
     if (batch === undefined) return;

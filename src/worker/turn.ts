@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
 import { TextBuffer, type Transcoder } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
@@ -259,7 +260,7 @@ export class Turn {
         await Promise.race(this.#underWay);
         return;
       }
-      await Promise.race([...this.#underWay, pause(PRESSURE_LOOK_MS)]);
+      await Promise.race([...this.#underWay, delay(PRESSURE_LOOK_MS)]);
       if (this.#isFenced || this.#tools.control.mode === MODE_STOP) return;
       if (this.#mustSpool(spool)) {
         this.#moveToSpool(spool);
@@ -352,7 +353,7 @@ export class Turn {
     if (spool.records === 0 && this.#underWay.size < this.#tools.config.inFlightMax) {
       await this.#send('flush');
     } else {
-      const waits = [...this.#underWay, pause(DISK_PAUSE_MS)];
+      const waits = [...this.#underWay, delay(DISK_PAUSE_MS)];
       await Promise.race(this.#unspooling === undefined ? waits : [...waits, this.#unspooling]);
     }
   }
@@ -373,7 +374,7 @@ export class Turn {
       this.#tools.beat();
       const batch = spool.next({ maxRecords, maxBytes });
       if (batch === undefined) {
-        await pause(DISK_PAUSE_MS);
+        await delay(DISK_PAUSE_MS);
         continue;
       }
       const { first } = batch;
@@ -637,8 +638,4 @@ function stateOf(counter: number): Notice['state'] {
   if (counter === DELIVERED) return 'delivered';
   if (counter === SPOOLED) return 'spooled';
   return counter === REJECTED ? 'rejected' : 'dropped';
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
