@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import {
   Analytics,
   AsyncBatchConsumer,
@@ -15,13 +23,27 @@ import { CATALOGUE } from '../src/metrics/catalogue.ts';
 import { newDirectory, repositoryRoot, TestReceiver } from './support.ts';
 
 const root = repositoryRoot();
-const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const run = promisify(execFile);
 
-/** First cells of the table rows below a heading or lead-in, without their back-quotes. */
-function namesBelow(lead: string): string[] {
-  const from = readme.indexOf(lead);
-  assert.ok(from >= 0, `the README has: ${lead}`);
-  const rest = readme.slice(from + lead.length).split('\n');
+function document(name: string): string {
+  return readFileSync(join(root, name), 'utf8');
+}
+
+/** README and everything in docs/. */
+const DOCUMENTS: readonly string[] = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name)),
+];
+
+/** First cells of the table rows below a heading, without their back-quotes. */
+function namesBelow(name: string, lead: string): string[] {
+  const text = document(name);
+  const from = text.indexOf(lead);
+  assert.ok(from >= 0, `${name} has: ${lead}`);
+  const rest = text.slice(from + lead.length).split('\n');
   const first = rest.findIndex((line) => line.startsWith('|'));
   const rows = rest.slice(first + 2);
   const end = rows.findIndex((line) => !line.startsWith('|'));
@@ -41,72 +63,103 @@ function knownOptions(make: () => unknown): string[] {
   assert.fail('an unknown option was taken');
 }
 
-const engine = namesBelow('### Options of all consumers');
-const http = namesBelow('### Options of the HTTP consumers');
-const odd = { url: 'http://127.0.0.1', appId: 'A', directory: newDirectory(), no_such_option: 1 };
-
 test('the option tables name exactly what the code takes', () => {
-  const asyncOptions = namesBelow('AsyncBatchConsumer adds');
+  const table = (lead: string) => namesBelow('docs/options.md', `## Options of ${lead}`);
+  const engine = table('all consumers');
+  const http = table('the HTTP consumers');
+  const odd = { url: 'http://127.0.0.1', appId: 'A', no_such_option: 1 };
+  const directory = newDirectory();
   const known = (make: () => unknown) => knownOptions(make).sort();
-  const { directory, ...httpOdd } = odd;
   assert.deepEqual(
-    known(() => new AsyncBatchConsumer(httpOdd)),
-    [...engine, ...http, ...asyncOptions].sort(),
+    known(() => new AsyncBatchConsumer(odd)),
+    [...engine, ...http, ...table('AsyncBatchConsumer')].sort(),
   );
   assert.deepEqual(
-    known(() => new BatchConsumer(httpOdd)),
-    [...engine, ...http, 'batchSize', 'maxCachedBatches', 'retries'].sort(),
+    known(() => new BatchConsumer(odd)),
+    [...engine, ...http, ...table('BatchConsumer')].sort(),
   );
   assert.deepEqual(
-    known(() => new DebugConsumer(httpOdd)),
-    [...http, 'exitFlushMs', 'workerFile', 'dryRun', 'deviceId'].sort(),
+    known(() => new DebugConsumer(odd)),
+    [...http, 'exitFlushMs', 'workerFile', ...table('DebugConsumer')].sort(),
   );
   const logging = { directory, no_such_option: 1 };
   assert.deepEqual(
     known(() => new LoggingConsumer(logging)),
-    [...engine, ...namesBelow('### Options of LoggingConsumer')].sort(),
+    [...engine, ...table('LoggingConsumer')].sort(),
   );
   const client: object = { no_such_option: 1 };
   assert.deepEqual(
     known(() => new Analytics(new LoggingConsumer(directory), client)),
-    namesBelow('### Options of the client').sort(),
+    table('the client').sort(),
   );
 });
 
 test('the metrics table names exactly what is exposed', () => {
   assert.deepEqual(
-    namesBelow('## Scrape'),
+    namesBelow('docs/metrics.md', '# Metrics'),
     CATALOGUE.map(({ name }) => name),
   );
 });
 
-test('every code an error can have is in the README', () => {
-  const source = readFileSync(join(root, 'src/base/errors.ts'), 'utf8');
+test('every code an error can have is documented', () => {
+  const source = document('src/base/errors.ts');
   const codes = [...source.matchAll(/\| '(MILLRACE_\w+)'/g)].map(([, code = '']) => code);
   assert.ok(codes.length > 10);
-  for (const code of codes) assert.ok(readme.includes(`\`${code}\``), code);
+  const text = document('docs/errors.md');
+  for (const code of codes) assert.ok(text.includes(`| \`${code}\` |`), code);
 });
 
-test('every snippet of the README compiles and runs', async () => {
-  const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = '']) => code);
-  assert.ok(snippets.length >= 5);
-  const receiver = await TestReceiver.start();
-  const folder = newDirectory();
+test('every link from one document to another leads somewhere, and the README leads to all', () => {
+  const reached = new Set(['README.md']);
+  for (const name of DOCUMENTS) {
+    for (const [, target = ''] of document(name).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+      const path = join(dirname(name), target);
+      assert.ok(existsSync(join(root, path)), `${name} links to ${target}`);
+      reached.add(path);
+    }
+  }
+  assert.deepEqual(
+    DOCUMENTS.filter((name) => !reached.has(name)),
+    [],
+  );
+});
+
+/** The programs in the documents, each in a folder of its own, compiled. */
+async function compileSnippets(folder: string, receiverUrl: string): Promise<string[]> {
   mkdirSync(join(folder, 'node_modules', '@types'), { recursive: true });
   symlinkSync(root, join(folder, 'node_modules', 'millrace'));
   symlinkSync(join(root, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'));
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
-  const files = snippets.map((code, index) => {
-    const file = join(folder, `snippet${index}.ts`);
-    writeFileSync(file, code.replaceAll('http://receiver.example', receiver.url));
-    return file;
-  });
+  const files = DOCUMENTS.flatMap((name) =>
+    [...document(name).matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = ''], index) => {
+      const place = join(folder, `${name.replace(/\W/g, '-')}-${index}`);
+      mkdirSync(place);
+      const file = join(place, 'main.ts');
+      writeFileSync(file, code.replaceAll('http://receiver.example', receiverUrl));
+      return file;
+    }),
+  );
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const flags = '--strict --module nodenext --target es2023 --types node --skipLibCheck';
-  execFileSync(process.execPath, [tsc, ...flags.split(' '), ...files], { cwd: folder });
-  for (const file of files) {
-    execFileSync(process.execPath, [file.replace('.ts', '.js')], { cwd: folder, stdio: 'pipe' });
+  try {
+    await run(process.execPath, [tsc, ...flags.split(' '), ...files], { cwd: folder });
+  } catch (error) {
+    assert.fail(String((error as { stdout?: string }).stdout ?? error));
   }
+  return files.map((file) => file.replace(/\.ts$/, '.js'));
+}
+
+test('every program in the documents compiles and runs', async () => {
+  const receiver = await TestReceiver.start();
+  const programs = await compileSnippets(newDirectory(), receiver.url);
+  assert.ok(programs.length >= 7);
+  const waiting = [...programs];
+  const attend = async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      await run(process.execPath, [file], { cwd: dirname(file), timeout: 60_000 });
+    }
+  };
+  await Promise.all([attend(), attend()]);
   const { records, refused, debugRecords } = await receiver.snapshot();
   await receiver.stop();
   assert.equal(refused, 0);
