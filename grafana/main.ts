@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { rulesYaml, ruleTestsYaml, runbookMarkdown } from './alerts.ts';
+import { metricsMarkdown } from './metrics-table.ts';
 import { overviewJson } from './overview.ts';
 
 /** Writes everything that is made from source: run from the root of the repository by `npm run grafana`. */
@@ -7,3 +8,4 @@ writeFileSync('grafana/millrace-overview.json', overviewJson());
 writeFileSync('grafana/millrace-rules.yml', rulesYaml());
 writeFileSync('grafana/millrace-rules.test.yml', ruleTestsYaml());
 writeFileSync('docs/runbook.md', runbookMarkdown());
+writeFileSync('docs/metrics.md', metricsMarkdown());

@@ -47,8 +47,7 @@ const OPTION_VALIDATIONS = ['throw', 'drop', 'off'] as const;
 
 /** One client: takes records on the caller's thread and has them delivered by its consumer's workers. */
 export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker<Plan> {
-  /** The prom-client Registry that has this client's metrics. */
-  readonly register: MetricsRegistry;
+  readonly #collector: MetricsCollector;
   readonly #engine: Engine;
   readonly #leaveMetrics: () => void;
   #exporter: Promise<MetricsEndpoint | undefined> | undefined;
@@ -62,9 +61,8 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
     super(engine.inlet);
     this.#engine = engine;
     const { plan } = engine;
-    const collector = MetricsCollector.of(options.register);
-    this.register = collector.registry;
-    this.#leaveMetrics = collector.add({
+    this.#collector = MetricsCollector.of(options.register);
+    this.#leaveMetrics = this.#collector.add({
       ...(options.name === undefined ? {} : { client: options.name }),
       consumer: plan.consumer,
       readings: () => this.#engine.accounts.readings(),
@@ -73,6 +71,12 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
       this.#exporter = openExporter(this.register, options.metricsServer, options.onError ?? warn);
     }
     if (plan.consumer === 'debug') warn(DEBUG_NOTICE);
+  }
+
+  /** The prom-client Registry that has this client's metrics; puts them back in if somebody cleared it. */
+  get register(): MetricsRegistry {
+    this.#collector.register();
+    return this.#collector.registry;
   }
 
   /**

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ALERTS, rulesYaml, ruleTestsYaml, runbookMarkdown } from '../grafana/alerts.ts';
+import { metricsMarkdown } from '../grafana/metrics-table.ts';
 import { overviewJson } from '../grafana/overview.ts';
 import { Analytics, LoggingConsumer } from '../src/index.ts';
 import { CATALOGUE } from '../src/metrics/catalogue.ts';
@@ -34,12 +35,13 @@ test('every metric in the dashboard exists, with the labels it is grouped by', (
   }
 });
 
-test('the committed rules, their cases and the run-book are those their source makes', () => {
+test('the committed rules, their cases, the run-book and the table of metrics are those their source makes', () => {
   const root = repositoryRoot();
   const read = (path: string) => readFileSync(join(root, path), 'utf8');
   assert.equal(read('grafana/millrace-rules.yml'), rulesYaml(), 'run: npm run grafana');
   assert.equal(read('grafana/millrace-rules.test.yml'), ruleTestsYaml(), 'run: npm run grafana');
   assert.equal(read('docs/runbook.md'), runbookMarkdown(), 'run: npm run grafana');
+  assert.equal(read('docs/metrics.md'), metricsMarkdown(), 'run: npm run grafana');
 });
 
 test('every metric in an alert exists', () => {

@@ -1,10 +1,19 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { AggregatorRegistry, Counter, type OpenMetricsContentType, Registry } from 'prom-client';
 import { Analytics, AsyncBatchConsumer, LoggingConsumer } from '../src/index.ts';
 import { CATALOGUE } from '../src/metrics/catalogue.ts';
 import { MetricsEndpoint } from '../src/metrics/endpoint.ts';
-import { assertBalanced, newDirectory, TestReceiver } from './support.ts';
+import {
+  assertBalanced,
+  newDirectory,
+  repositoryRoot,
+  runProgram,
+  TestReceiver,
+  until,
+} from './support.ts';
 
 let receiver: TestReceiver;
 
@@ -104,15 +113,21 @@ test('histogram buckets grow, end in +Inf, and agree with the count', async () =
   const samples = parse(await ta.register.metrics());
   for (const { name, type } of CATALOGUE) {
     if (type !== 'histogram') continue;
-    const buckets = samples.filter((sample) => sample.name === `${name}_bucket`);
-    const values = buckets.map(({ value }) => value);
-    assert.deepEqual(
-      values,
-      values.toSorted((a, b) => a - b),
-      name,
-    );
-    assert.equal(buckets.at(-1)?.labels.le, '+Inf');
-    assert.equal(buckets.at(-1)?.value, sum(samples, `${name}_count`));
+    for (const count of samples.filter((sample) => sample.name === `${name}_count`)) {
+      const buckets = samples.filter(
+        (sample) =>
+          sample.name === `${name}_bucket` &&
+          Object.entries(count.labels).every(([key, value]) => sample.labels[key] === value),
+      );
+      const values = buckets.map(({ value }) => value);
+      assert.deepEqual(
+        values,
+        values.toSorted((a, b) => a - b),
+        name,
+      );
+      assert.equal(buckets.at(-1)?.labels.le, '+Inf');
+      assert.equal(buckets.at(-1)?.value, count.value, name);
+    }
   }
   await ta.close();
 });
@@ -153,6 +168,148 @@ test('a cleared registry gets the metrics again with the next client', async () 
   await Promise.all([first.close(), second.close()]);
 });
 
+test('a cleared registry gets the metrics again when a living client is asked for it', async () => {
+  const register = new Registry();
+  const ta = new Analytics(new LoggingConsumer(newDirectory()), { register });
+  ta.track({ accountId: 'u', event: 'e' });
+  register.clear();
+  assert.equal(await register.metrics(), '\n');
+  const samples = parse(await ta.register.metrics());
+  assert.equal(sum(samples, 'millrace_records_accepted_total'), 1);
+  register.resetMetrics();
+  assert.equal(
+    sum(parse(await register.metrics()), 'millrace_records_accepted_total'),
+    1,
+    'counts are the account; nobody can reset them',
+  );
+  await ta.close();
+});
+
+// Goal: names, types, help texts and label names are a promise. Method: real scrapes of an HTTP and a file client, without the
+// values, against a committed file. MILLRACE_GOLDEN=write writes it.
+test('the exposition is what the golden file says', async () => {
+  const register = new Registry();
+  const clients = [
+    new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }), { register }),
+    new Analytics(new LoggingConsumer(newDirectory()), { register, name: 'files' }),
+  ];
+  for (const client of clients) {
+    client.track({ accountId: 'u', event: 'e' });
+    await client.flush();
+  }
+  const text = await register.metrics();
+  const shape = [
+    ...new Set(
+      text
+        .split('\n')
+        .map((line) =>
+          line.startsWith('#') ? line : line.replace(/(\w+)="([^"]*)"/g, '$1').replace(/ \S+$/, ''),
+        )
+        .filter((line) => line !== ''),
+    ),
+  ].join('\n');
+  const path = join(repositoryRoot(), 'test', 'exposition.golden.txt');
+  if (process.env.MILLRACE_GOLDEN === 'write') writeFileSync(path, `${shape}\n`);
+  assert.equal(`${shape}\n`, readFileSync(path, 'utf8'), 'a changed name breaks dashboards');
+  for (const client of clients) assertBalanced(await client.close());
+});
+
+test('what the receiver answers is counted by status, code, outcome and dead letter', async () => {
+  const directory = newDirectory();
+  await receiver.setFaults([
+    { action: { kind: 'status', status: 503, headers: { 'retry-after': '0.2' } }, requests: 1 },
+    { action: { kind: 'reset', when: 'start' }, requests: 1 },
+    { action: { kind: 'poison', text: 'bad apple' } },
+  ]);
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      lanes: 1,
+      deadLetter: join(directory, 'dead.jsonl'),
+      spool: { directory: join(directory, 'spool'), fsync: 'batch' },
+      durability: 'spool-first',
+    }),
+    { onError: () => {} },
+  );
+  for (let index = 0; index < 20; index += 1) {
+    ta.track({ accountId: 'u', event: 'e', properties: { fruit: index === 7 ? 'bad apple' : '' } });
+  }
+  await until(() => ta.stats().delivered + ta.stats().rejected === 20, 'all are settled');
+  const samples = parse(await ta.register.metrics());
+  const value = (name: string, labels?: Record<string, string>) => sum(samples, name, labels);
+  assert.equal(value('millrace_requests_total', { code: '5xx' }), 1);
+  assert.equal(value('millrace_requests_total', { code: 'reset' }), 1);
+  assert.equal(value('millrace_request_duration_seconds_count', { outcome: 'network' }), 1);
+  assert.equal(value('millrace_request_duration_seconds_count', { outcome: 'retryable' }), 1);
+  assert.ok(value('millrace_request_duration_seconds_count', { outcome: 'permanent' }) >= 2);
+  assert.ok(value('millrace_receiver_codes_total', { code: '0' }) >= 1);
+  assert.equal(
+    value('millrace_receiver_codes_total', { code: '-1' }),
+    value('millrace_request_duration_seconds_count', { outcome: 'permanent' }),
+  );
+  assert.equal(value('millrace_records_dead_lettered_total', { reason: 'content' }), 1);
+  assert.ok(value('millrace_records_redelivered_total', { cause: 'retry' }) >= 2);
+  const heldSeconds = value('millrace_retry_after_seconds_total');
+  assert.ok(heldSeconds > 0 && heldSeconds <= 0.2, `${heldSeconds} s`);
+  assert.ok(value('millrace_fsync_duration_seconds_count', { target: 'spool' }) >= 1);
+  assert.ok(value('millrace_compress_duration_seconds_count') >= 3);
+  assert.equal(value('millrace_inflight_requests'), 0);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, (await receiver.snapshot()).unique);
+});
+
+test('log files are counted: begun by cause, bytes, syncs', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(
+    new LoggingConsumer({ directory, maxSizeMb: 0.001, fsync: 'batch', bufferRecords: 10 }),
+  );
+  for (let index = 0; index < 100; index += 1) ta.track({ accountId: 'u', event: 'e' });
+  await ta.flush();
+  const samples = parse(await ta.register.metrics());
+  const value = (name: string, labels?: Record<string, string>) => sum(samples, name, labels);
+  assert.equal(value('millrace_file_rotations_total', { cause: 'start' }), 1);
+  const files = readdirSync(directory);
+  assert.equal(value('millrace_file_rotations_total'), files.length);
+  assert.equal(value('millrace_file_rotations_total', { cause: 'size' }), files.length - 1);
+  const bytes = files.reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+  assert.equal(value('millrace_file_written_bytes_total'), bytes);
+  assert.ok(value('millrace_fsync_duration_seconds_count', { target: 'file' }) >= 10);
+  assert.ok(value('millrace_flush_duration_seconds_count') >= 1);
+  assertBalanced(await ta.close());
+});
+
+test('lanes and worker threads are told apart, and add up', async () => {
+  const register = new Registry();
+  const ta = new Analytics(new LoggingConsumer({ directory: newDirectory(), lanes: 4 }), {
+    register,
+  });
+  const port = ta.port();
+  const attached = Analytics.attach(port);
+  for (let index = 0; index < 40; index += 1) {
+    ta.track({ accountId: `u${index}`, event: 'e' });
+    attached.track({ accountId: `u${index}`, event: 'e' });
+  }
+  await ta.flush();
+  await until(() => ta.stats().delivered === 80, 'the other lanes are delivered, too');
+  const samples = parse(await register.metrics());
+  const lanes = samples.filter(({ name }) => name === 'millrace_lane_records_delivered_total');
+  assert.deepEqual(
+    lanes.map(({ labels }) => labels.lane),
+    ['0', '1', '2', '3', '4', '5', '6', '7'],
+  );
+  assert.equal(sum(samples, 'millrace_lane_records_delivered_total'), 80);
+  assert.equal(
+    sum(samples, 'millrace_worker_batches_total'),
+    sum(samples, 'millrace_batches_total'),
+  );
+  assert.ok(sum(samples, 'millrace_worker_heartbeat_age_seconds', { worker: '0' }) >= 0);
+  attached.close();
+  assertBalanced(await ta.close());
+});
+
 test('OpenMetrics registries and cluster aggregation work', async () => {
   const open = new Registry<OpenMetricsContentType>();
   open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
@@ -163,11 +320,31 @@ test('OpenMetrics registries and cluster aggregation work', async () => {
   assert.match(text, /# TYPE millrace_records_accepted counter/);
   assert.match(text, /^millrace_records_accepted_total\{.*\} 1$/m);
   assert.match(text, /# EOF\n$/);
+  await ta.flush();
+  assert.match(
+    await register.metrics(),
+    /^millrace_delivery_latency_seconds_bucket\{.*\} 1 # \{lane="\d",worker="0"\} [\d.e-]+ \d+/m,
+    'the latest value of a bucket says where it was seen',
+  );
   const json = await ta.register.getMetricsAsJSON();
   const aggregated = AggregatorRegistry.aggregate([json, json]);
   const both = await aggregated.metrics();
   assert.match(both, /millrace_records_accepted\S* 2/);
   await ta.close();
+});
+
+// A real cluster: four processes with a client each, asked by their primary.
+test("a cluster's primary adds the counts of its processes and shows the worst of their states", async () => {
+  const { code, messages, stderr } = await runProgram('cluster', [newDirectory()]);
+  assert.equal(code, 0, stderr);
+  const samples = parse(String(messages.flat().at(-1)));
+  assert.equal(sum(samples, 'millrace_records_accepted_total'), 10 + 20 + 30);
+  assert.equal(sum(samples, 'millrace_records_delivered_total'), 60);
+  assert.equal(sum(samples, 'millrace_workers_configured'), 4);
+  assert.equal(sum(samples, 'millrace_build_info'), 1, 'not four');
+  assert.equal(sum(samples, 'millrace_circuit_state'), 0);
+  assert.equal(sum(samples, 'millrace_last_success_timestamp_seconds'), 0, 'one has none yet');
+  assert.equal(sum(samples, 'millrace_delivery_latency_seconds_count'), 60);
 });
 
 test('the endpoint serves /metrics, and nothing else', async () => {

@@ -1,3 +1,6 @@
+import cluster from 'node:cluster';
+import { once } from 'node:events';
+import { AggregatorRegistry } from 'prom-client';
 import { resolveZone, TIME_TEXT_BYTES, TimeText } from '../src/codec/time-text.ts';
 import {
   Analytics,
@@ -15,6 +18,8 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   exit: trackAndExit,
   idle: trackAndFlush,
   closed: closeAndList,
+  cluster: scrapeCluster,
+  'cluster-process': trackInCluster,
   'first-tick': fillInFirstTick,
   golden: runGolden,
   'kill-worker': killWorkerWhileBlocked,
@@ -216,6 +221,33 @@ function spoolAndWait([url = '', directory = '']: readonly string[]): void {
     // A server has something to live for.
   }, 1000);
   send({ tracked: 1000 });
+}
+
+/** Starts processes that track 10, 20, 30 and no records, and gives their metrics added up. */
+async function scrapeCluster([directory = '']: readonly string[]): Promise<void> {
+  const aggregator = new AggregatorRegistry();
+  for (const count of [10, 20, 30, 0]) {
+    cluster.setupPrimary({ args: ['cluster-process', `${directory}/${count}`, String(count)] });
+    await once(cluster.fork(), 'message');
+  }
+  send([await aggregator.clusterMetrics()]);
+  for (const member of Object.values(cluster.workers ?? {})) member?.send({ close: true });
+  process.channel?.unref();
+}
+
+async function trackInCluster([directory = '', count = '0']: readonly string[]): Promise<void> {
+  const ta = new Analytics(new LoggingConsumer(directory));
+  // Its constructor makes this process listen for the primary.
+  new AggregatorRegistry();
+  AggregatorRegistry.setRegistries(ta.register);
+  for (let index = 0; index < Number(count); index += 1) ta.track({ accountId: 'u', event: 'e' });
+  if (Number(count) > 0) await ta.flush();
+  process.on('message', async (message: { close?: boolean }) => {
+    if (message.close !== true) return;
+    await ta.close();
+    process.exit(0);
+  });
+  send({ isReady: true });
 }
 
 /** Instants of two centuries, as ours and as Date's own getters have them in this process's zone. */

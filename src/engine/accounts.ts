@@ -1,5 +1,5 @@
 import type { Control } from '../lane/control.ts';
-import { GATE_STATE, GATE_SUCCESS, WORKER_SLOTS } from '../lane/control.ts';
+import { ENGINE_SLOT, GATE_STATE, GATE_SUCCESS, WORKER_SLOTS } from '../lane/control.ts';
 import {
   CALL_BOUNDS_SECONDS,
   CALL_BUCKETS_FLOAT,
@@ -9,10 +9,10 @@ import {
 import {
   type HistogramReading,
   LedgerReader,
+  type LedgerSlot,
   WORKER_COUNTERS,
-  type WorkerCounter,
-  type WorkerHistogram,
 } from '../lane/ledger.ts';
+import type { LaneReading, Readings, ThreadReading } from '../lane/readings.ts';
 import {
   CORRUPT,
   COUNTERS_END,
@@ -41,6 +41,7 @@ import type { EnginePlan } from './plan.ts';
 import type { Seat } from './seat.ts';
 import type { Stats } from './stats.ts';
 import type { Supervisor } from './supervisor.ts';
+import { LIBRARY_VERSION } from './version.ts';
 
 export interface AccountParts {
   readonly plan: EnginePlan;
@@ -53,73 +54,6 @@ export interface AccountParts {
   readonly supervisor: Supervisor;
 }
 
-/** One lane's part of the queue. */
-export interface LaneReading {
-  readonly lane: number;
-  readonly queued: number;
-  readonly queuedBytes: number;
-  readonly capacityBytes: number;
-}
-
-/** One consistent look at an engine. Counts are of records unless said otherwise. */
-export interface Readings {
-  readonly accepted: number;
-  readonly delivered: number;
-  readonly rejected: number;
-  readonly dropped: {
-    readonly overflow_newest: number;
-    readonly overflow_oldest: number;
-    readonly invalid: number;
-    readonly expired: number;
-    readonly shutdown: number;
-    readonly corrupt: number;
-  };
-  readonly deadLettered: number;
-  readonly recovered: number;
-  readonly queued: number;
-  readonly inFlight: number;
-  readonly queuedBytes: number;
-  /** Shared memory for frames, all lanes together, in bytes. */
-  readonly capacityBytes: number;
-  readonly rawBytes: number;
-  readonly sentBytes: number;
-  readonly oldestQueuedAgeMs: number;
-  readonly oldestSpooledAgeMs: number;
-  readonly imbalance: number;
-  /** Records sent though the receiver may cut them (long texts, ids, huge numbers). */
-  readonly warnings: number;
-  /** Records kept out for more important ones, by priority; they are in overflow_newest, too. */
-  readonly shed: { readonly low: number; readonly normal: number };
-  /** Time callers were held by `overflow: 'block'`, in ms. */
-  readonly blockedMs: number;
-  readonly spool: {
-    readonly records: number;
-    readonly bytes: number;
-    readonly segments: number;
-    readonly capacityBytes: number;
-    readonly spooledTotal: number;
-    readonly unspooledTotal: number;
-    readonly corruptFrames: number;
-  };
-  readonly workers: {
-    readonly alive: number;
-    readonly restarts: number;
-    readonly configured: number;
-    /** Oldest heartbeat of a living worker, in ms. */
-    readonly heartbeatAgeMs: number;
-  };
-  /** Of the circuit breaker: 0 closed, 1 half-open, 2 open. */
-  readonly breakerState: 0 | 1 | 2;
-  /** Wall time of the latest acknowledged batch in ms since 1970; 0: none yet. */
-  readonly lastSuccessMs: number;
-  readonly lanes: readonly LaneReading[];
-  /** Cost of a tracking call to its caller, sampled. */
-  readonly callSeconds: HistogramReading;
-  /** A worker counter summed over all workers that ever were. */
-  counter(name: WorkerCounter): number;
-  histogram(name: WorkerHistogram): HistogramReading;
-}
-
 /** Sums over lanes, each lane read in one atomic look. */
 interface Totals {
   accepted: number;
@@ -129,16 +63,20 @@ interface Totals {
   queued: number;
   queuedBytes: number;
   inFlight: number;
-  /** Age of the oldest record on disk, in ms; 0: none. */
+  /** Age of the oldest record in the ring, and on disk, in ms; 0: none. */
+  queueAgeMs: number;
   spoolAgeMs: number;
 }
 
+/** What turns frames into text. */
+const CODEC = 'js';
 const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries_'));
 
 /** Every number a user sees, read from shared memory at the moment of asking; no worker is asked. */
 export class Accounts {
   readonly #parts: AccountParts;
   readonly #ledger: LedgerReader;
+  readonly #engineSlot: LedgerSlot;
   /** What lanes that are gone have left. */
   readonly #retired: Float64Array = new Float64Array(COUNTERS_END);
   #retiredAccepted = 0;
@@ -147,16 +85,28 @@ export class Accounts {
   constructor(parts: AccountParts) {
     this.#parts = parts;
     const { control } = parts;
-    this.#ledger = new LedgerReader(
-      control.floats,
-      Array.from({ length: WORKER_SLOTS }, (_, slot) => control.slotFloatAt(slot)),
-    );
+    this.#engineSlot = { worker: -1, floatAt: control.slotFloatAt(ENGINE_SLOT) };
+    this.#ledger = new LedgerReader(control.floats);
   }
 
   stats(): Stats {
+    this.#ledger.slots = this.#slots();
+    return this.#statsOf(this.#totals());
+  }
+
+  /** Slots that ever counted something: those of workers, and the engine's own. */
+  #slots(): LedgerSlot[] {
+    const { control } = this.#parts;
+    const slots = [this.#engineSlot];
+    for (let slot = 0; slot < WORKER_SLOTS && control.wasUsed(slot); slot += 1) {
+      slots.push({ worker: slot, floatAt: control.slotFloatAt(slot) });
+    }
+    return slots;
+  }
+
+  #statsOf(totals: Totals): Stats {
     const { supervisor } = this.#parts;
     const { recorder } = this.#parts.inlet;
-    const totals = this.#totals();
     const { counters } = totals;
     const settled = (counter: number) => counters[counter] ?? 0;
     const { accepted, overflowNewest } = totals;
@@ -183,7 +133,7 @@ export class Accounts {
       bytesQueued: totals.queuedBytes,
       bytesRaw: settled(RAW_BYTES),
       bytesSent: settled(SENT_BYTES),
-      oldestAgeMs: Math.max(this.#oldestAgeMs(), totals.spoolAgeMs),
+      oldestAgeMs: Math.max(totals.queueAgeMs, totals.spoolAgeMs),
       imbalance: accepted + recovered - gone - queued - spooled,
       workers: { alive: supervisor.alive, restarts: supervisor.restarts },
     };
@@ -191,12 +141,15 @@ export class Accounts {
 
   /** What a scrape reads: the same accounts, and what else there is to see. */
   readings(): Readings {
-    const { plan, supervisor, control, inlet } = this.#parts;
+    const { plan, control, inlet } = this.#parts;
     const { recorder } = inlet;
-    const stats = this.stats();
+    this.#ledger.slots = this.#slots();
     const totals = this.#totals();
+    const stats = this.#statsOf(totals);
+    const threads = this.#threads();
     const settled = (counter: number) => totals.counters[counter] ?? 0;
     return {
+      build: { version: LIBRARY_VERSION, node: process.version, codec: CODEC },
       accepted: stats.accepted,
       delivered: stats.delivered,
       rejected: stats.rejected,
@@ -206,11 +159,12 @@ export class Accounts {
       recovered: stats.recovered,
       queued: stats.queued,
       inFlight: totals.inFlight + settled(IN_HAND),
+      inFlightRequests: threads.reduce((sum, thread) => sum + thread.requestsInFlight, 0),
       queuedBytes: stats.bytesQueued,
       capacityBytes: plan.lanes * plan.laneBytes,
       rawBytes: stats.bytesRaw,
       sentBytes: stats.bytesSent,
-      oldestQueuedAgeMs: this.#oldestAgeMs(),
+      oldestQueuedAgeMs: totals.queueAgeMs,
       oldestSpooledAgeMs: totals.spoolAgeMs,
       imbalance: stats.imbalance,
       warnings: recorder.warnings,
@@ -229,11 +183,11 @@ export class Accounts {
         alive: stats.workers.alive,
         restarts: stats.workers.restarts,
         configured: plan.workers,
-        heartbeatAgeMs: supervisor.heartbeatAgeMs(),
       },
       breakerState: breakerState(Atomics.load(control.words, GATE_STATE)),
       lastSuccessMs: (Atomics.load(control.words, GATE_SUCCESS) >>> 0) * 1000,
       lanes: totals.lanes,
+      threads,
       callSeconds: this.#callHistogram(),
       counter: (name) => this.#ledger.total(name),
       histogram: (name) => this.#ledger.histogram(name),
@@ -264,6 +218,7 @@ export class Accounts {
       queued: 0,
       queuedBytes: 0,
       inFlight: 0,
+      queueAgeMs: 0,
       spoolAgeMs: 0,
     };
     const { backlogSeat } = this.#parts;
@@ -273,27 +228,30 @@ export class Accounts {
       totals.accepted += accepted;
       totals.overflowNewest += seat.overflowNewest;
       addLane(totals, state);
-      const queued = (tailSeq - state.headSeq) >>> 0;
-      const queuedBytes = (seat.tail - state.head) >>> 0;
-      lanes.push({
-        lane: seat.lane,
-        queued,
-        queuedBytes,
-        capacityBytes: seat.region.laneBytes,
-      });
-      totals.queued += queued;
-      totals.queuedBytes += queuedBytes;
-      totals.inFlight += (state.pinSeq - state.headSeq) >>> 0;
+      const lane = laneReading(seat, { state, tailSeq });
+      lanes.push(lane);
+      totals.queued += lane.queued;
+      totals.queuedBytes += lane.queuedBytes;
+      totals.inFlight += lane.inFlight;
+      totals.queueAgeMs = Math.max(totals.queueAgeMs, lane.oldestAgeMs);
     }
     return totals;
   }
 
-  #oldestAgeMs(): number {
-    let oldestMs = Number.POSITIVE_INFINITY;
-    for (const seat of this.#seats()) {
-      oldestMs = Math.min(oldestMs, seat.oldestMs() ?? oldestMs);
-    }
-    return oldestMs === Number.POSITIVE_INFINITY ? 0 : Math.max(0, Date.now() - oldestMs);
+  #threads(): ThreadReading[] {
+    const { supervisor } = this.#parts;
+    const ages = supervisor.heartbeatAges();
+    return this.#ledger.slots
+      .filter(({ worker }) => worker >= 0)
+      .map((slot) => ({
+        worker: slot.worker,
+        busyMs: this.#ledger.of(slot, 'busy_ms'),
+        turns: this.#ledger.of(slot, 'turns'),
+        batches: this.#ledger.of(slot, 'batches'),
+        // What a dead thread had under way is under way no more.
+        requestsInFlight: ages.has(slot.worker) ? this.#ledger.of(slot, 'inflight_requests') : 0,
+        heartbeatAgeMs: ages.get(slot.worker),
+      }));
   }
 
   #callHistogram(): HistogramReading {
@@ -308,6 +266,27 @@ export class Accounts {
       sum: floats[PRODUCER_FLOATS_AT + CALL_SUM_FLOAT] ?? 0,
     };
   }
+}
+
+function laneReading(
+  seat: Seat,
+  { state, tailSeq }: { readonly state: Settlement; readonly tailSeq: number },
+): LaneReading {
+  const { region } = seat;
+  const reading = {
+    lane: region.numberOf(seat.lane),
+    queued: (tailSeq - state.headSeq) >>> 0,
+    queuedBytes: (seat.tail - state.head) >>> 0,
+    inFlight: (state.pinSeq - state.headSeq) >>> 0,
+    delivered: state.count(DELIVERED),
+    spooled: state.count(SPOOL_END) - state.count(SPOOL_SETTLED),
+  };
+  // Reads the settlement anew, so it comes last.
+  const oldestMs = seat.oldestMs();
+  return {
+    ...reading,
+    oldestAgeMs: oldestMs === undefined ? 0 : Math.max(0, Date.now() - oldestMs),
+  };
 }
 
 /** Adds the counters of a lane, and looks how old what it has on disk is. */

@@ -2,7 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
-import { Control, GATE_TROUBLE, MODE_DRAIN, MODE_SAVE, MODE_STOP } from '../lane/control.ts';
+import {
+  Control,
+  ENGINE_SLOT,
+  GATE_TROUBLE,
+  MODE_DRAIN,
+  MODE_SAVE,
+  MODE_STOP,
+} from '../lane/control.ts';
+import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { RecordFields, UnsetFields } from '../record/types.ts';
 import type { WorkerConfig, WorkerNote } from '../worker/contract.ts';
@@ -50,6 +58,7 @@ export class Engine {
   readonly accounts: Accounts;
   readonly #options: InletOptions;
   readonly #control: Control;
+  readonly #ledger: LedgerWriter;
   readonly #supervisor: Supervisor;
   readonly #onError: (error: MillraceError) => void;
   readonly #leaveExitHook: () => void;
@@ -70,6 +79,7 @@ export class Engine {
     this.#onError = guarded(client.onError);
     const filename = workerEntry(plan.entry, plan.workerFile);
     this.#control = Control.create();
+    this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(ENGINE_SLOT));
     this.#spool =
       plan.spool === undefined
         ? undefined
@@ -82,6 +92,7 @@ export class Engine {
       threads: plan.workers,
       config: this.#workerConfig(client.text),
       control: this.#control,
+      ledger: this.#ledger,
       onError: this.#onError,
       onNote: (note) => this.#hear(note),
     });
@@ -212,12 +223,26 @@ export class Engine {
 
   /** Resolves when everything accepted before the call, by this thread, is settled. */
   async flush(deadline: Deadline = {}): Promise<void> {
-    if (this.#state !== 'closed') await this.inlet.flush(deadline);
+    if (this.#state === 'closed') return;
+    const startMs = performance.now();
+    try {
+      await this.inlet.flush(deadline);
+    } finally {
+      this.#observeFlush(startMs);
+    }
+  }
+
+  #observeFlush(startMs: number): void {
+    this.#ledger.observe('flush_seconds', (performance.now() - startMs) / 1000);
   }
 
   /** As flush(), blocking this thread. True: all settled in time. */
   flushSync(deadline: Deadline = {}): boolean {
-    return this.#state === 'closed' || this.inlet.flushSync(deadline);
+    if (this.#state === 'closed') return true;
+    const startMs = performance.now();
+    const isInTime = this.inlet.flushSync(deadline);
+    this.#observeFlush(startMs);
+    return isInTime;
   }
 
   /**

@@ -94,6 +94,12 @@ export class Seat {
     return this.read().count(IN_HAND);
   }
 
+  /** Records that a worker has pinned to send them. */
+  get inFlight(): number {
+    const { pinSeq, headSeq } = this.read();
+    return (pinSeq - headSeq) >>> 0;
+  }
+
   /** Records in the lane's spool. */
   get spooled(): number {
     const state = this.read();

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina, type Piscina as Pool } from 'piscina';
 import { MillraceError } from '../base/errors.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
+import type { LedgerWriter } from '../lane/ledger.ts';
 import type { TurnEnd, TurnTask, WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import type { Seat } from './seat.ts';
 import { workerFlags } from './worker-flags.ts';
@@ -26,6 +27,7 @@ export interface SupervisorParts {
   readonly threads: number;
   readonly config: WorkerConfig;
   readonly control: Control;
+  readonly ledger: LedgerWriter;
   readonly onError: (error: MillraceError) => void;
   readonly onNote: (note: WorkerNote) => void;
 }
@@ -97,22 +99,23 @@ export class Supervisor {
     return this.#running;
   }
 
-  /** Age in ms of the oldest heartbeat among living workers. */
-  heartbeatAgeMs(): number {
+  /** Ms since the latest sign of life of each living worker, by its slot. */
+  heartbeatAges(): ReadonlyMap<number, number> {
     const now = performance.now();
-    let oldest = 0;
+    const ages = new Map<number, number>();
     for (const { threadId } of this.#pool.threads) {
       const slot = this.#control.slotOf(threadId);
-      if (slot < 0) continue;
-      oldest = Math.max(oldest, now - this.#pulseOf(slot, now).seenMs);
+      if (slot >= 0) ages.set(slot, now - this.#pulseOf(slot, now).seenMs);
     }
-    return oldest;
+    return ages;
   }
 
   /** Starts a turn for a lane; the caller has won the exchange on its bell, or its attendant is gone. */
   post(seat: Seat): void {
     if (this.#isClosed) return;
     this.#seats.set(seat.name, seat);
+    // A turn that ended in good order left nothing in anybody's hands.
+    this.#parts.ledger.add('again_worker_death', seat.inFlight);
     const term = seat.beginTerm(performance.now());
     const { backlogs } = seat;
     const task: TurnTask = {

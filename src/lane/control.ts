@@ -8,6 +8,7 @@ import { FLOATS_PER_WORKER } from './ledger.ts';
  * byte 0     engine words (written by the engine's thread, but for the file lock and the gate)
  *      512   worker slot 0: words (THREAD, HEARTBEAT, STATE; written by its worker), then float64 counters (ledger.ts)
  *      …     worker slot 1 …
+ *            slot of the engine's thread: counters only
  * ```
  * A worker claims a free slot by compare-exchange on THREAD and adds to the counters it finds there,
  * so totals survive a dead worker.
@@ -53,6 +54,9 @@ const SLOT_WORDS_BYTES: number = BLOCK_BYTES;
 /** Most worker threads one engine can have had at a time, the dying ones included. */
 export const WORKER_SLOTS = 64;
 
+/** Slot of the engine's own thread: it has counters, but no heartbeat. */
+export const ENGINE_SLOT: number = WORKER_SLOTS;
+
 /** Heartbeats are at most this far apart in a healthy worker, but for one batch's work, in ms. */
 export const HEARTBEAT_MS = 100;
 
@@ -78,7 +82,9 @@ export class Control {
   }
 
   static create(): Control {
-    const control = new Control(new SharedArrayBuffer(ENGINE_BYTES + WORKER_SLOTS * WORKER_BYTES));
+    const control = new Control(
+      new SharedArrayBuffer(ENGINE_BYTES + (WORKER_SLOTS + 1) * WORKER_BYTES),
+    );
     control.floats[GATE_BASE_FLOAT] = machineMs();
     return control;
   }
@@ -110,6 +116,11 @@ export class Control {
   /** Float64 index of a worker slot's first counter. */
   slotFloatAt(slot: number): number {
     return (ENGINE_BYTES + slot * WORKER_BYTES + SLOT_WORDS_BYTES) / 8;
+  }
+
+  /** Whether a slot ever had a worker. */
+  wasUsed(slot: number): boolean {
+    return this.heartbeatOf(slot) !== 0;
   }
 
   /** Claims a free worker slot for a thread. -1: all are taken. */

@@ -1,6 +1,6 @@
 /**
  * The counters a worker keeps in its slot of the control memory: one float64 each, written by that worker
- * alone, read by whoever wants a number. Per-lane outcomes (delivered, rejected …) are not here: they move
+ * alone, read by whoever wants a number. The engine's thread has a slot of its own behind those of the workers. Per-lane outcomes (delivered, rejected …) are not here: they move
  * with the head of the lane, in one step (settlement.ts).
  */
 
@@ -32,40 +32,88 @@ export const WORKER_COUNTERS = [
   'requests_413',
   'requests_429',
   'requests_5xx',
+  'requests_timeout',
+  'requests_reset',
+  'requests_dns',
+  'requests_tls',
+  'requests_network',
+  'requests_disk',
   'requests_none',
+  'codes_0',
+  'codes_-1',
+  'codes_-2',
+  'codes_-3',
+  'codes_other',
+  'dead_content',
+  'dead_too_large',
+  'dead_unexplained',
+  'again_retry',
+  'again_worker_death',
   'splits',
-  'recoveries',
   'busy_ms',
   'turns',
-  'deliver_ms',
-  'rotations',
+  'retry_after_ms',
+  'rotations_start',
+  'rotations_period',
+  'rotations_size',
+  'rotations_reopen',
   'written_bytes',
+  'recovery_ms',
 ] as const;
 
 export type WorkerCounter = (typeof WORKER_COUNTERS)[number];
 
+/** Numbers that a worker sets as they are now; they end with it. */
+export const WORKER_LEVELS = ['inflight_requests'] as const;
+
+export type WorkerLevel = (typeof WORKER_LEVELS)[number];
+
 export type WorkerHistogram =
   | 'delivery_seconds'
-  | 'request_seconds'
+  | 'queue_seconds'
+  | `request_${RequestOutcome}`
   | 'batch_records'
   | 'batch_raw_bytes'
   | 'batch_sent_bytes'
-  | 'encode_seconds';
+  | 'encode_seconds'
+  | 'compress_seconds'
+  | 'fsync_file'
+  | 'fsync_spool'
+  | 'turn_seconds'
+  | 'flush_seconds';
+
+/** What came of an attempt, as a metric label. */
+export type RequestOutcome = 'ok' | 'retryable' | 'permanent' | 'timeout' | 'network';
 
 /** Upper bounds of histogram buckets; a last bucket takes what is above. */
 export interface HistogramSpec {
   readonly name: WorkerHistogram;
   readonly bounds: readonly number[];
+  /** Whether each bucket remembers its latest value, when that was, and the lane: an exemplar. */
+  readonly hasExemplars?: boolean;
 }
 
 const LATENCY_SECONDS: readonly number[] = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 ];
+const WORK_SECONDS: readonly number[] = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1,
+];
+const DISK_SECONDS: readonly number[] = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5,
+];
+/** Value, time in s since 1970, lane. */
+const EXEMPLAR_FLOATS = 3;
 
 /** Histograms of a worker: for each, one float64 a bucket, then the sum of the values. */
 export const WORKER_HISTOGRAMS: readonly HistogramSpec[] = [
-  { name: 'delivery_seconds', bounds: LATENCY_SECONDS },
-  { name: 'request_seconds', bounds: LATENCY_SECONDS },
+  { name: 'delivery_seconds', bounds: LATENCY_SECONDS, hasExemplars: true },
+  { name: 'queue_seconds', bounds: LATENCY_SECONDS, hasExemplars: true },
+  { name: 'request_ok', bounds: LATENCY_SECONDS, hasExemplars: true },
+  { name: 'request_retryable', bounds: LATENCY_SECONDS, hasExemplars: true },
+  { name: 'request_permanent', bounds: LATENCY_SECONDS, hasExemplars: true },
+  { name: 'request_timeout', bounds: LATENCY_SECONDS, hasExemplars: true },
+  { name: 'request_network', bounds: LATENCY_SECONDS, hasExemplars: true },
   { name: 'batch_records', bounds: [1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] },
   {
     name: 'batch_raw_bytes',
@@ -75,30 +123,47 @@ export const WORKER_HISTOGRAMS: readonly HistogramSpec[] = [
     name: 'batch_sent_bytes',
     bounds: [256, 1024, 4096, 16384, 65536, 131072, 262144, 524288, 1048576],
   },
-  {
-    name: 'encode_seconds',
-    bounds: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1],
-  },
+  { name: 'encode_seconds', bounds: WORK_SECONDS },
+  { name: 'compress_seconds', bounds: WORK_SECONDS },
+  { name: 'fsync_file', bounds: DISK_SECONDS },
+  { name: 'fsync_spool', bounds: DISK_SECONDS },
+  { name: 'turn_seconds', bounds: [0.25, 0.5, 1, 5, 30, 60, 300, 1800] },
+  { name: 'flush_seconds', bounds: LATENCY_SECONDS },
 ];
 
-const COUNTER_INDEX = new Map<string, number>(WORKER_COUNTERS.map((name, index) => [name, index]));
+const COUNTER_INDEX = new Map<string, number>(
+  [...WORKER_COUNTERS, ...WORKER_LEVELS].map((name, index) => [name, index]),
+);
 const HISTOGRAM_PLACES: ReadonlyMap<string, { at: number; spec: HistogramSpec }> =
   placeHistograms();
 
 /** Float64s of one worker slot. */
 export const FLOATS_PER_WORKER: number = [...HISTOGRAM_PLACES.values()].reduce(
-  (end, { at, spec }) => Math.max(end, at + spec.bounds.length + 2),
+  (end, { at, spec }) => Math.max(end, at + floatsOf(spec)),
   0,
 );
 
+function floatsOf({ bounds, hasExemplars }: HistogramSpec): number {
+  const buckets = bounds.length + 1;
+  return buckets + 1 + (hasExemplars === true ? buckets * EXEMPLAR_FLOATS : 0);
+}
+
 function placeHistograms(): Map<string, { at: number; spec: HistogramSpec }> {
   const places = new Map<string, { at: number; spec: HistogramSpec }>();
-  let at = WORKER_COUNTERS.length;
+  let at: number = WORKER_COUNTERS.length + WORKER_LEVELS.length;
   for (const spec of WORKER_HISTOGRAMS) {
     places.set(spec.name, { at, spec });
-    at += spec.bounds.length + 2;
+    at += floatsOf(spec);
   }
   return places;
+}
+
+/** Values put into a histogram together. */
+export interface Observation {
+  /** How many records have the value; default 1. */
+  readonly times?: number;
+  /** Where it was seen, for the exemplar. */
+  readonly lane?: number;
 }
 
 /** Writes the counters of one worker slot. */
@@ -116,18 +181,40 @@ export class LedgerWriter {
     this.#floats[at] = (this.#floats[at] ?? 0) + amount;
   }
 
-  /** Puts `times` observations of `value` into a histogram. */
-  observe(histogram: WorkerHistogram, value: number, times = 1): void {
+  set(level: WorkerLevel, value: number): void {
+    this.#floats[this.#at + (COUNTER_INDEX.get(level) ?? 0)] = value;
+  }
+
+  observe(
+    histogram: WorkerHistogram,
+    value: number,
+    { times = 1, lane = -1 }: Observation = {},
+  ): void {
     const place = HISTOGRAM_PLACES.get(histogram);
     if (place === undefined) return;
-    const bounds = place.spec.bounds;
+    const { bounds, hasExemplars } = place.spec;
     let bucket = 0;
     while (bucket < bounds.length && value > (bounds[bucket] ?? 0)) bucket += 1;
+    const floats = this.#floats;
     const at = this.#at + place.at;
-    this.#floats[at + bucket] = (this.#floats[at + bucket] ?? 0) + times;
+    floats[at + bucket] = (floats[at + bucket] ?? 0) + times;
     const sumAt = at + bounds.length + 1;
-    this.#floats[sumAt] = (this.#floats[sumAt] ?? 0) + value * times;
+    floats[sumAt] = (floats[sumAt] ?? 0) + value * times;
+    if (hasExemplars !== true || lane < 0) return;
+    const exemplarAt = sumAt + 1 + bucket * EXEMPLAR_FLOATS;
+    floats[exemplarAt] = value;
+    floats[exemplarAt + 1] = Date.now() / 1000;
+    floats[exemplarAt + 2] = lane;
   }
+}
+
+/** One value that a bucket has seen, and where. */
+export interface Exemplar {
+  readonly value: number;
+  /** In s since 1970. */
+  readonly seconds: number;
+  readonly lane: number;
+  readonly worker: number;
 }
 
 /** One histogram as read: `counts` per bucket (not cumulative), the one above the last bound at its end. */
@@ -135,35 +222,64 @@ export interface HistogramReading {
   readonly bounds: readonly number[];
   readonly counts: readonly number[];
   readonly sum: number;
+  /** By bucket; undefined: none, or the histogram has none. */
+  readonly exemplars?: readonly (Exemplar | undefined)[];
+}
+
+/** A worker's slot, as the reader looks at it. */
+export interface LedgerSlot {
+  readonly worker: number;
+  readonly floatAt: number;
 }
 
 /** Reads counters, summed over worker slots. */
 export class LedgerReader {
   readonly #floats: Float64Array;
-  readonly #slotsFloatAt: readonly number[];
+  /** Those that ever counted something. */
+  slots: readonly LedgerSlot[] = [];
 
-  constructor(floats: Float64Array, slotsFloatAt: readonly number[]) {
+  constructor(floats: Float64Array) {
     this.#floats = floats;
-    this.#slotsFloatAt = slotsFloatAt;
   }
 
   total(counter: WorkerCounter): number {
     return this.#sum(COUNTER_INDEX.get(counter) ?? 0);
   }
 
+  /** A counter or level of one slot. */
+  of({ floatAt }: LedgerSlot, counter: WorkerCounter | WorkerLevel): number {
+    return this.#floats[floatAt + (COUNTER_INDEX.get(counter) ?? 0)] ?? 0;
+  }
+
   histogram(name: WorkerHistogram): HistogramReading {
     const place = HISTOGRAM_PLACES.get(name);
     if (place === undefined) return { bounds: [], counts: [], sum: 0 };
     const { at, spec } = place;
-    const counts = Array.from({ length: spec.bounds.length + 1 }, (_, bucket) =>
-      this.#sum(at + bucket),
+    const buckets = spec.bounds.length + 1;
+    const counts = Array.from({ length: buckets }, (_, bucket) => this.#sum(at + bucket));
+    const reading = { bounds: spec.bounds, counts, sum: this.#sum(at + buckets) };
+    if (spec.hasExemplars !== true) return reading;
+    const exemplars = counts.map((count, bucket) =>
+      count === 0 ? undefined : this.#exemplar(at + buckets + 1 + bucket * EXEMPLAR_FLOATS),
     );
-    return { bounds: spec.bounds, counts, sum: this.#sum(at + spec.bounds.length + 1) };
+    return { ...reading, exemplars };
+  }
+
+  /** The latest of all slots. */
+  #exemplar(index: number): Exemplar | undefined {
+    let latest: Exemplar | undefined;
+    for (const { floatAt, worker } of this.slots) {
+      const at = floatAt + index;
+      const seconds = this.#floats[at + 1] ?? 0;
+      if (seconds <= (latest?.seconds ?? 0)) continue;
+      latest = { value: this.#floats[at] ?? 0, seconds, lane: this.#floats[at + 2] ?? 0, worker };
+    }
+    return latest;
   }
 
   #sum(index: number): number {
     let sum = 0;
-    for (const slotAt of this.#slotsFloatAt) sum += this.#floats[slotAt + index] ?? 0;
+    for (const { floatAt } of this.slots) sum += this.#floats[floatAt + index] ?? 0;
     return sum;
   }
 }

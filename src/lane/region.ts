@@ -67,6 +67,11 @@ export class Region {
     return new Region(memory);
   }
 
+  /** Number of a lane within its engine: the first region's lanes come first, then those of other threads. */
+  numberOf(lane: number): number {
+    return (this.id - 1) * this.lanes + lane;
+  }
+
   /** Byte offset of a lane's control block. */
   controlAt(lane: number): number {
     return this.places.lanesAt + lane * LANE_CONTROL_BYTES;

@@ -1,6 +1,8 @@
-import { Counter, Gauge, type Histogram, Registry } from 'prom-client';
-import { CATALOGUE, type HistogramMetric, type ValueMetric } from './catalogue.ts';
-import type { MetricsSource, Readings } from './source.ts';
+import { type Metric as PromMetric, Registry } from 'prom-client';
+import type { Exemplar } from '../lane/ledger.ts';
+import type { Readings } from '../lane/readings.ts';
+import { CATALOGUE, type HistogramSample, type Metric } from './catalogue.ts';
+import type { MetricsSource } from './source.ts';
 
 /** A Registry of prom-client. */
 export type MetricsRegistry = Registry;
@@ -9,7 +11,6 @@ export type MetricsRegistry = Registry;
 export type NewSource = Omit<MetricsSource, 'client'> & { readonly client?: string };
 
 const FIRST_CLIENT = 'default';
-const SHARED_LABELS = ['client', 'consumer'] as const;
 const collectors = new WeakMap<Registry, MetricsCollector>();
 
 /**
@@ -38,7 +39,7 @@ export class MetricsCollector {
   add(source: NewSource): () => void {
     const named = { ...source, client: this.#freeName(source.client) };
     this.#sources.add(named);
-    this.#register();
+    this.register();
     return () => this.#sources.delete(named);
   }
 
@@ -52,58 +53,16 @@ export class MetricsCollector {
   }
 
   /** Puts in what is missing: all at first, and again after the registry was cleared. */
-  #register(): void {
+  register(): void {
     for (const metric of CATALOGUE) {
       if (this.registry.getSingleMetric(metric.name) !== undefined) continue;
-      if (metric.type === 'histogram') this.#addHistogram(metric);
-      else this.#addValue(metric);
-    }
-  }
-
-  #addValue(metric: ValueMetric): void {
-    const options = {
-      name: metric.name,
-      help: metric.help,
-      labelNames: [...SHARED_LABELS, ...metric.labels],
-      registers: [this.registry],
-    };
-    const samples = () => this.#samples(metric);
-    if (metric.type === 'gauge') {
-      new Gauge({
-        ...options,
-        collect() {
-          this.reset();
-          for (const { labels, value } of samples()) this.set(labels, value);
-        },
+      const made = new LedgerMetric(metric, {
+        isOpen: () => String(this.registry.contentType) === OPEN_METRICS,
+        readings: () => this.#readings(),
       });
-      return;
+      // prom-client's type lists its own four classes; its registry wants no more than what ours has.
+      this.registry.registerMetric(made as unknown as PromMetric);
     }
-    new Counter({
-      ...options,
-      collect() {
-        this.reset();
-        for (const { labels, value } of samples()) this.inc(labels, value);
-      },
-    });
-  }
-
-  *#samples(metric: ValueMetric): Iterable<{ labels: Record<string, string>; value: number }> {
-    for (const [{ client, consumer }, readings] of this.#readings()) {
-      for (const { labels, value } of metric.read(readings)) {
-        yield { labels: { client, consumer, ...labels }, value };
-      }
-    }
-  }
-
-  #addHistogram(metric: HistogramMetric): void {
-    const histogram = new LedgerHistogram(metric, () =>
-      [...this.#readings()].map(([{ client, consumer }, readings]) => ({
-        labels: { client, consumer },
-        reading: metric.read(readings),
-      })),
-    );
-    // prom-client's type lists its own four classes; its registry wants no more than name, get() and reset().
-    this.registry.registerMetric(histogram as unknown as Histogram);
   }
 
   /** One look at every source for all metrics of a scrape, so that they agree with each other. */
@@ -118,57 +77,188 @@ export class MetricsCollector {
   }
 }
 
-interface LabelledReading {
-  readonly labels: Record<string, string>;
-  readonly reading: Readings['callSeconds'];
+type Labels = Readonly<Record<string, string | number>>;
+
+/** A sample as prom-client's registry writes it. */
+interface PromValue {
+  readonly metricName?: string;
+  readonly labels: Labels;
+  /** Labels that the registry remembers the text of, by the object. */
+  readonly sharedLabels?: Labels;
+  readonly value: number;
+  readonly exemplar?: {
+    readonly labelSet: Labels;
+    readonly value: number;
+    readonly timestamp: number;
+  };
 }
 
-/**
- * A histogram whose buckets are counted elsewhere: prom-client's own can only observe value by value. It is all
- * that a registry asks of a metric.
- */
-class LedgerHistogram {
+interface PromReading {
   readonly name: string;
   readonly help: string;
-  readonly type = 'histogram';
-  readonly aggregator = 'sum';
-  readonly labelNames: readonly string[] = SHARED_LABELS;
-  readonly #read: () => readonly LabelledReading[];
+  readonly type: Metric['type'];
+  readonly aggregator: Metric['aggregator'];
+  readonly values: readonly PromValue[];
+}
 
-  constructor({ name, help }: HistogramMetric, read: () => readonly LabelledReading[]) {
-    this.name = name;
-    this.help = help;
-    this.#read = read;
+interface LedgerMetricHost {
+  /** Whether the registry writes OpenMetrics, which has names without `_total`. */
+  isOpen(): boolean;
+  readings(): ReadonlyMap<MetricsSource, Readings>;
+}
+
+const OPEN_METRICS = Registry.OPENMETRICS_CONTENT_TYPE;
+const NO_LABELS: Labels = Object.freeze({});
+
+/**
+ * A metric whose values are counted elsewhere: prom-client's own classes keep a table of what they are told, and its
+ * histogram can only observe value by value. This is all that a registry asks of a metric.
+ */
+class LedgerMetric {
+  readonly help: string;
+  readonly type: Metric['type'];
+  readonly aggregator: Metric['aggregator'];
+  readonly labelNames: readonly string[];
+  readonly #metric: Metric;
+  readonly #host: LedgerMetricHost;
+
+  constructor(metric: Metric, host: LedgerMetricHost) {
+    this.help = metric.help;
+    this.type = metric.type;
+    this.aggregator = metric.aggregator;
+    this.labelNames = ['client', 'consumer', ...metric.labels];
+    this.#metric = metric;
+    this.#host = host;
   }
 
-  async get(): Promise<object> {
-    const { name, help, type, aggregator } = this;
-    const values = this.#read().flatMap((labelled) => valuesOf(name, labelled));
-    return { name, help, type, aggregator, values };
+  get name(): string {
+    return this.#metric.name;
+  }
+
+  set name(_name: string) {
+    // An OpenMetrics registry renames its counters; ours know their name.
+  }
+
+  /** For the text, of which the labels are most: so they are shared, and written only once for all scrapes. */
+  async getForPromString(): Promise<PromReading> {
+    const values: PromValue[] = [];
+    for (const [source, readings] of this.#host.readings()) {
+      this.#addValues(values, { source, readings });
+    }
+    return this.#reading(values);
+  }
+
+  /** For `getMetricsAsJSON()`, which a cluster's primary adds up. */
+  async get(): Promise<PromReading> {
+    const { values, ...reading } = await this.getForPromString();
+    return {
+      ...reading,
+      values: values.map(({ sharedLabels, ...value }) => ({
+        ...value,
+        labels: { ...sharedLabels },
+      })),
+    };
   }
 
   reset(): void {
     // The ledger's counts are the truth; there is nothing of its own to forget.
   }
+
+  #reading(values: readonly PromValue[]): PromReading {
+    const { help, type, aggregator } = this;
+    // OpenMetrics writes counters without their ending, and prom-client adds it to their samples.
+    const isStem = type === 'counter' && this.#host.isOpen();
+    const name = isStem ? this.name.replace(/_total$/, '') : this.name;
+    return { name, help, type, aggregator, values };
+  }
+
+  #addValues(
+    values: PromValue[],
+    { source, readings }: { readonly source: MetricsSource; readonly readings: Readings },
+  ): void {
+    const metric = this.#metric;
+    if (metric.type === 'histogram') {
+      for (const sample of metric.read(readings))
+        addHistogram(values, metric.name, { source, sample });
+      return;
+    }
+    for (const { labels, value } of metric.read(readings)) {
+      values.push({ labels: NO_LABELS, sharedLabels: seriesOf(source, labels), value });
+    }
+  }
 }
 
-interface HistogramValue {
-  readonly metricName: string;
-  readonly labels: Record<string, string | number>;
-  readonly value: number;
+const series = new WeakMap<MetricsSource, WeakMap<Labels, Labels>>();
+
+/** Labels with those of the source: the same object at each scrape, because prom-client remembers its text. */
+function seriesOf(source: MetricsSource, labels: Labels): Labels {
+  const ofSource = known(series, source, () => new WeakMap<Labels, Labels>());
+  const { client, consumer } = source;
+  return known(ofSource, labels, () => Object.freeze({ client, consumer, ...labels }));
 }
 
-function valuesOf(name: string, { labels, reading }: LabelledReading): HistogramValue[] {
-  const values: HistogramValue[] = [];
+/** What is kept for a key; made if there is nothing yet. */
+function known<Key extends WeakKey, Value>(
+  map: Pick<WeakMap<Key, Value>, 'get' | 'set'>,
+  key: Key,
+  make: () => Value,
+): Value {
+  const present = map.get(key);
+  if (present !== undefined) return present;
+  const made = make();
+  map.set(key, made);
+  return made;
+}
+
+function addHistogram(
+  values: PromValue[],
+  name: string,
+  { source, sample }: { readonly source: MetricsSource; readonly sample: HistogramSample },
+): void {
+  const { counts, exemplars, sum } = sample.reading;
+  const { labels, buckets } = bucketsOf(source, sample);
   let count = 0;
-  reading.counts.forEach((bucket, index) => {
+  for (const [index, bucket] of counts.entries()) {
     count += bucket;
-    const le = reading.bounds[index] ?? '+Inf';
-    values.push({ metricName: `${name}_bucket`, labels: { le, ...labels }, value: count });
-  });
+    const exemplar = exemplars?.[index];
+    values.push({
+      metricName: `${name}_bucket`,
+      labels: NO_LABELS,
+      sharedLabels: buckets[index] ?? labels,
+      value: count,
+      ...(exemplar === undefined ? {} : { exemplar: promExemplar(exemplar) }),
+    });
+  }
   values.push(
-    { metricName: `${name}_sum`, labels, value: reading.sum },
-    { metricName: `${name}_count`, labels, value: count },
+    { metricName: `${name}_sum`, labels: NO_LABELS, sharedLabels: labels, value: sum },
+    { metricName: `${name}_count`, labels: NO_LABELS, sharedLabels: labels, value: count },
   );
-  return values;
+}
+
+/** Buckets belong to the bounds: histograms of one label set may have several lists of them. */
+const bucketLabels = new WeakMap<Labels, WeakMap<readonly number[], readonly Labels[]>>();
+
+function bucketsOf(
+  source: MetricsSource,
+  { labels, reading }: HistogramSample,
+): { readonly labels: Labels; readonly buckets: readonly Labels[] } {
+  const shared = seriesOf(source, labels);
+  const ofSeries = known(bucketLabels, shared, () => new WeakMap());
+  const buckets = known(ofSeries, reading.bounds, () =>
+    [...reading.bounds, '+Inf'].map((le) => Object.freeze({ le, ...shared })),
+  );
+  return { labels: shared, buckets };
+}
+
+function promExemplar({
+  value,
+  seconds,
+  lane,
+  worker,
+}: Exemplar): NonNullable<PromValue['exemplar']> {
+  return {
+    labelSet: { lane: String(lane), worker: String(worker) },
+    value,
+    timestamp: Number(seconds.toFixed(3)),
+  };
 }

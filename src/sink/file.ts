@@ -5,7 +5,7 @@ import { MillraceError } from '../base/errors.ts';
 import { FileLock } from './file-lock.ts';
 import { type FileSystem, nodeFileSystem } from './file-system.ts';
 import { headOf, indexToWrite, type NameRules, nameOf, periodOf } from './rotation.ts';
-import type { AttemptFacts, Batch, Outcome, Sink } from './sink.ts';
+import type { AttemptFacts, Batch, DiskWork, Outcome, RotationCause, Sink } from './sink.ts';
 
 /** What a file sink is opened with: plain data. */
 export interface FileSinkConfig extends NameRules {
@@ -76,9 +76,10 @@ export class FileSink implements Sink {
   /** Rest of a line that a full disk cut off; goes first into the same file. */
   #owed: Uint8Array | undefined;
   #facts: AttemptFacts = { status: 0, durationMs: 0 };
-  /** Files begun. */
-  rotations = 0;
-  writtenBytes = 0;
+  #rotations: RotationCause[] = [];
+  #syncsMs: number[] = [];
+  #writtenBytes = 0;
+  #hasBegun = false;
 
   private constructor(
     config: FileSinkConfig,
@@ -122,6 +123,18 @@ export class FileSink implements Sink {
     return outcome;
   }
 
+  takeDiskWork(): DiskWork {
+    const work = {
+      writtenBytes: this.#writtenBytes,
+      rotations: this.#rotations,
+      syncsMs: this.#syncsMs,
+    };
+    this.#writtenBytes = 0;
+    this.#rotations = [];
+    this.#syncsMs = [];
+    return work;
+  }
+
   #write(batch: Batch): Outcome {
     let from = 0;
     let sentBytes = 0;
@@ -135,7 +148,7 @@ export class FileSink implements Sink {
         sentBytes += written.bytes;
         if (written.isShort) return this.#partial(from, sentBytes, 'the disk took only a part');
       }
-      if (this.#config.fsync === 'batch') this.#sync();
+      if (this.#config.fsync === 'batch' && this.#file !== undefined) this.#sync(this.#file);
       return { kind: 'delivered', sentBytes };
     } catch (error) {
       return this.#partial(from, sentBytes, error);
@@ -174,7 +187,7 @@ export class FileSink implements Sink {
     const start = batch.starts[from] ?? 0;
     const end = (batch.ends[to - 1] ?? 0) + 1;
     const bytes = this.#fileSystem.append(file.fd, batch.text.subarray(start, end));
-    this.writtenBytes += bytes;
+    this.#writtenBytes += bytes;
     if (bytes === end - start) return { count: to - from, bytes, isShort: false };
     return { ...this.#mend(file, batch, { from, to, until: start + bytes }), isShort: true };
   }
@@ -225,22 +238,32 @@ export class FileSink implements Sink {
     const nowMs = this.#clock.nowMs();
     const period = periodOf(nowMs, this.#config.rotate);
     const file = this.#file;
-    if (file !== undefined && (this.#owed !== undefined || this.#isCurrent(file, period))) {
-      return file;
-    }
+    if (file !== undefined && this.#owed !== undefined) return file;
+    const cause = file === undefined ? this.#beginCause() : this.#endCause(file, period);
+    if (file !== undefined && cause === undefined) return file;
     this.#closeFile();
-    return this.#open(period);
+    const opened = this.#open(period);
+    this.#rotations.push(cause ?? 'reopen');
+    return opened;
   }
 
-  #isCurrent(file: OpenFile, period: string): boolean {
+  /** Why a file is begun while none is open. */
+  #beginCause(): RotationCause {
+    const cause = this.#hasBegun ? 'reopen' : 'start';
+    this.#hasBegun = true;
+    return cause;
+  }
+
+  /** Why the file is not to be written to any more; undefined: it is. */
+  #endCause(file: OpenFile, period: string): RotationCause | undefined {
     // The clock may be set back: names only move forward within a run, so that none is used again for other content.
-    if (period > file.period) return false;
+    if (period > file.period) return 'period';
     const { maxBytes } = this.#config;
-    if (maxBytes !== undefined && this.#fileSystem.size(file.fd) >= maxBytes) return false;
+    if (maxBytes !== undefined && this.#fileSystem.size(file.fd) >= maxBytes) return 'size';
     const now = this.#clock.monotonicMs();
-    if (now - file.lookedMs < LOOK_MS) return true;
+    if (now - file.lookedMs < LOOK_MS) return undefined;
     file.lookedMs = now;
-    return this.#fileSystem.inode(file.path) === file.inode;
+    return this.#fileSystem.inode(file.path) === file.inode ? undefined : 'reopen';
   }
 
   #open(period: string): OpenFile {
@@ -252,7 +275,6 @@ export class FileSink implements Sink {
         : indexToWrite(this.#fileSystem.list(directory), { head: this.#head, period, maxBytes });
     const path = join(directory, nameOf({ head: this.#head, period, index }));
     const fd = this.#fileSystem.openAppend(path, mode);
-    this.rotations += 1;
     this.#mendTail(fd);
     const inode = this.#fileSystem.inodeOf(fd);
     this.#file = { fd, path, period, index, inode, lookedMs: this.#clock.monotonicMs() };
@@ -289,7 +311,7 @@ export class FileSink implements Sink {
     this.#file = undefined;
     if (file === undefined) return;
     try {
-      if (this.#config.fsync !== 'never') this.#fileSystem.sync(file.fd);
+      if (this.#config.fsync !== 'never') this.#sync(file);
     } finally {
       this.#fileSystem.close(file.fd);
     }
@@ -303,15 +325,17 @@ export class FileSink implements Sink {
     }
   }
 
-  #sync(): void {
-    if (this.#file !== undefined) this.#fileSystem.sync(this.#file.fd);
+  #sync(file: OpenFile): void {
+    const startMs = this.#clock.monotonicMs();
+    this.#fileSystem.sync(file.fd);
+    this.#syncsMs.push(this.#clock.monotonicMs() - startMs);
   }
 
   /** Goes over to the file of the present day or hour, and syncs if that is wanted. */
   async flush(): Promise<void> {
     try {
-      this.#current();
-      if (this.#config.fsync !== 'never') this.#sync();
+      const file = this.#current();
+      if (this.#config.fsync !== 'never') this.#sync(file);
     } catch (error) {
       throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOf(error)}`, error);
     }

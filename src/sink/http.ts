@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, ProxyAgent } from 'undici';
 import { jsonBody } from '../codec/gzip.ts';
 import type { Endpoint } from './endpoint.ts';
-import { outcomeOf, outcomeOfDebug, REPLY_BYTES_MAX } from './reply.ts';
+import { codeOfReply, outcomeOf, outcomeOfDebug, REPLY_BYTES_MAX, type Reply } from './reply.ts';
 import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from './sink.ts';
 
 /** What an HTTP sink is opened with: plain data. */
@@ -56,31 +56,32 @@ export class HttpSink implements Sink {
 
   async deliver(batch: Batch, signal: AbortSignal): Promise<Outcome> {
     const startMs = performance.now();
-    let status = 0;
+    const facts: AttemptFacts = { status: 0, durationMs: 0 };
     try {
       const request = this.#config.kind === 'debug' ? this.#debugRequest(batch) : this.#sync(batch);
+      facts.bodyMs = performance.now() - startMs;
       const reply = await this.#dispatcher.request({
         origin: this.#config.endpoint.origin,
         method: 'POST',
         signal,
         ...request,
       });
-      status = reply.statusCode;
-      const body = await readLimited(reply.body);
+      facts.status = reply.statusCode;
+      const answer: Reply = {
+        status: reply.statusCode,
+        header: (name) => [reply.headers[name]].flat()[0],
+        body: await readLimited(reply.body),
+        nowMs: Date.now(),
+      };
+      const code = codeOfReply(answer);
+      if (code !== undefined) facts.code = code;
       const decide = this.#config.kind === 'debug' ? outcomeOfDebug : outcomeOf;
-      return decide(
-        {
-          status,
-          header: (name) => [reply.headers[name]].flat()[0],
-          body,
-          nowMs: Date.now(),
-        },
-        request.body.length,
-      );
+      return decide(answer, request.body.length);
     } catch (error) {
       return failureOf(error, signal);
     } finally {
-      this.#facts = { status, durationMs: performance.now() - startMs };
+      facts.durationMs = performance.now() - startMs;
+      this.#facts = facts;
     }
   }
 

@@ -55,6 +55,12 @@ function laterReason(status: number): FailureReason {
   return status >= 500 ? 'http_5xx' : 'http_4xx';
 }
 
+/** The `code` of a reply of `/sync_server`; undefined: it has none. */
+export function codeOfReply({ body }: Reply): number | undefined {
+  const code: unknown = parseObject(body)?.code;
+  return typeof code === 'number' ? code : undefined;
+}
+
 function outcomeOfBody(reply: Reply, sentBytes: number): Outcome {
   const parsed = parseObject(reply.body);
   const code: unknown = parsed?.code;

@@ -73,6 +73,21 @@ export interface AttemptFacts {
   status: number;
   /** Time of the attempt in ms. */
   durationMs: number;
+  /** Part of it in which the body was made and compressed, in ms. */
+  bodyMs?: number;
+  /** The `code` of the receiver's reply. */
+  code?: number;
+}
+
+/** Why a file was begun: the first one, another day or hour, the last one was full, or it was gone. */
+export type RotationCause = 'start' | 'period' | 'size' | 'reopen';
+
+/** What a sink did to the disk since it was asked last. */
+export interface DiskWork {
+  readonly writtenBytes: number;
+  readonly rotations: readonly RotationCause[];
+  /** How long each sync took, in ms. */
+  readonly syncsMs: readonly number[];
 }
 
 /** A place records go to. Opened once a thread; several `deliver` calls may be under way at once. */
@@ -83,6 +98,8 @@ export interface Sink {
   deliver(batch: Batch, signal: AbortSignal): Promise<Outcome>;
   /** Facts of the latest finished attempt of this thread. */
   readonly lastAttempt: AttemptFacts;
+  /** Where the sink writes files: what it did since the last call. */
+  takeDiskWork?(): DiskWork;
   /** Puts what is written on stable storage, where the sink knows of such a thing. Rejects only with a MillraceError. */
   flush(): Promise<void>;
   /** Frees sockets, timers and file handles. Idempotent. */

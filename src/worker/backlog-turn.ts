@@ -82,8 +82,10 @@ export class BacklogTurn {
     }
     try {
       while (!this.#isFenced && !this.#isStopped && backlog.counts().records > 0) {
+        const startMs = performance.now();
         this.#keepBound(backlog);
         await this.#step(backlog);
+        this.#tools.ledger.add('recovery_ms', performance.now() - startMs);
         this.#tools.beat();
         await new Promise((resolve) => setImmediate(resolve));
       }

@@ -47,6 +47,8 @@ export class PendingBatch {
   isFinished = false;
   /** Bytes that went out for this batch and are not yet in the settlement. */
   sentBytes = 0;
+  /** Time spent on turning frames into text, in ms. */
+  encodeMs = 0;
   /** What broke while the next frame was read; that record can never be sent. */
   broken: unknown = undefined;
   readonly #limits: BatchLimits;
@@ -75,6 +77,7 @@ export class PendingBatch {
     this.hasNotices = false;
     this.committed = 0;
     this.sentBytes = 0;
+    this.encodeMs = 0;
     this.broken = undefined;
     this.text.at = 1;
   }

@@ -1,8 +1,8 @@
 import { MillraceError } from '../base/errors.ts';
-import type { LedgerWriter, WorkerCounter } from '../lane/ledger.ts';
+import type { LedgerWriter, RequestOutcome, WorkerCounter } from '../lane/ledger.ts';
 import { DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
 import { retryDelayMs } from '../sink/retry.ts';
-import type { Batch, FailureReason, Outcome, Sink } from '../sink/sink.ts';
+import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from '../sink/sink.ts';
 import type { DeliveryBatch } from './batcher.ts';
 import type { RetryLimits } from './contract.ts';
 import type { DeadLetterFile } from './dead-letter.ts';
@@ -11,6 +11,8 @@ import type { Gate } from './gate.ts';
 /** What a delivery needs of the place its records wait in. */
 export interface DeliveryJob {
   readonly batch: DeliveryBatch;
+  /** Lane of the records, for those who look for a slow one. */
+  readonly lane?: number;
   /**
    * Keeps the records of the batch from being dropped to make room, and tells the index of the first that still
    * waits. -1: the lane was taken away, or the engine stops.
@@ -74,6 +76,7 @@ const CONFIG_PAUSE_MS = 30_000;
  */
 export class Delivery {
   readonly #parts: DeliveryParts;
+  #underWay = 0;
 
   constructor(parts: DeliveryParts) {
     this.#parts = parts;
@@ -97,7 +100,7 @@ export class Delivery {
     for (;;) {
       const refusal = await this.#admit(range, job);
       if (refusal !== undefined) return refusal;
-      let outcome = await this.#attempt(job.batch, range);
+      let outcome = await this.#attempt(job, range);
       if (outcome.kind === 'partial') {
         const to = range.from + outcome.count;
         job.settle({ from: range.from, to }, DELIVERED, { ...outcome, reason: '' });
@@ -124,8 +127,8 @@ export class Delivery {
     return mayTry ? undefined : STOPPED;
   }
 
-  async #attempt(batch: DeliveryBatch, { from, to }: Span): Promise<Outcome> {
-    const { sink, ledger, attemptTimeoutMs } = this.#parts;
+  async #attempt({ batch, lane }: DeliveryJob, { from, to }: Span): Promise<Outcome> {
+    const { sink, attemptTimeoutMs } = this.#parts;
     const view: Batch = {
       count: to - from,
       text: batch.text.bytes,
@@ -135,11 +138,10 @@ export class Delivery {
     // A timer of its own, because AbortSignal.timeout() does not hold the thread's loop open.
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), attemptTimeoutMs);
+    this.#countUnderWay(1);
     try {
       const outcome = await sink.deliver(view, abort.signal);
-      const { status, durationMs } = sink.lastAttempt;
-      ledger.add(requestCounter(status));
-      ledger.observe('request_seconds', durationMs / 1000);
+      this.#observe(outcome, lane ?? -1);
       return outcome;
     } catch (error) {
       // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
@@ -147,7 +149,23 @@ export class Delivery {
       return { kind: 'retry', reason: 'network', message, budget: 'few' };
     } finally {
       clearTimeout(timer);
+      this.#countUnderWay(-1);
     }
+  }
+
+  #countUnderWay(change: 1 | -1): void {
+    this.#underWay += change;
+    this.#parts.ledger.set('inflight_requests', this.#underWay);
+  }
+
+  #observe(outcome: Outcome, lane: number): void {
+    const { sink, ledger } = this.#parts;
+    const facts = sink.lastAttempt;
+    ledger.add(requestCounter(facts, outcome));
+    ledger.observe(`request_${outcomeLabel(outcome)}`, facts.durationMs / 1000, { lane });
+    if (facts.bodyMs !== undefined) ledger.observe('compress_seconds', facts.bodyMs / 1000);
+    if (facts.code !== undefined) ledger.add(codeCounter(facts.code));
+    noteDiskWork(sink, ledger);
   }
 
   #settle(
@@ -158,15 +176,15 @@ export class Delivery {
     switch (outcome.kind) {
       case 'delivered':
         job.settle(range, DELIVERED, { sentBytes: outcome.sentBytes, reason: '' });
-        if (this.#parts.gate.succeed()) this.#recovered();
+        this.#parts.gate.succeed();
         return DONE;
       case 'split':
       case 'bisect':
         if (range.to - range.from > 1) this.#halve(range, ranges);
-        else this.#reject(range, job, outcome.message);
+        else this.#reject(range, job, refusalOf(outcome));
         return DONE;
       case 'rejected':
-        this.#reject(range, job, outcome.message);
+        this.#reject(range, job, refusalOf(outcome));
         return DONE;
       case 'partial':
         throw new Error('millrace: a partial outcome inside a partial outcome');
@@ -179,20 +197,25 @@ export class Delivery {
     ranges.push({ from: middle, to, attempts: 0 }, { from, to: middle, attempts: 0 });
   }
 
-  #reject(range: Span, job: DeliveryJob, message: string): void {
+  #reject(range: Span, job: DeliveryJob, refusal: Refusal): void {
     const count = range.to - range.from;
     this.#parts.onTrouble(
-      new MillraceError('MILLRACE_REJECTED', `${count} record(s) refused for good: ${message}`),
+      new MillraceError(
+        'MILLRACE_REJECTED',
+        `${count} record(s) refused for good: ${refusal.message}`,
+      ),
     );
-    this.#keepDeadLetter(range, job, message);
-    job.settle(range, REJECTED, { sentBytes: 0, reason: message });
+    this.#keepDeadLetter(range, job, refusal);
+    job.settle(range, REJECTED, { sentBytes: 0, reason: refusal.message });
   }
 
-  #keepDeadLetter(range: Span, job: DeliveryJob, message: string): void {
-    if (this.#parts.deadLetter === undefined) return;
+  #keepDeadLetter(range: Span, job: DeliveryJob, { message, cause }: Refusal): void {
+    const { deadLetter, ledger } = this.#parts;
+    if (deadLetter === undefined) return;
     try {
-      this.#parts.deadLetter.append(job.batch, range, message);
+      deadLetter.append(job.batch, range, message);
       job.countDeadLettered(range.to - range.from);
+      ledger.add(`dead_${cause}`, range.to - range.from);
     } catch (error) {
       this.#parts.onTrouble(
         new MillraceError('MILLRACE_UNAVAILABLE', `the dead-letter file took no record: ${error}`),
@@ -217,10 +240,11 @@ export class Delivery {
         ),
       );
     }
-    if (failure.afterMs !== undefined) gate.pause(failure.afterMs);
+    if (failure.afterMs !== undefined) ledger.add('retry_after_ms', gate.pause(failure.afterMs));
     const end = this.#giveUp(failure, range, job);
     if (end !== undefined) return end;
     ledger.add(retryCounter(failure.reason));
+    ledger.add('again_retry', range.to - range.from);
     job.release();
     await gate.wait(
       failure.budget === 'config' && limits.retries === 'forever'
@@ -241,8 +265,9 @@ export class Delivery {
     const allowed = failure.budget === 'few' ? FEW_ATTEMPTS : limits.retries;
     if (allowed === 'forever' || range.attempts <= allowed) return undefined;
     if (onExhausted === 'keep') return { kind: 'kept', message: failure.message };
-    if (failure.budget === 'few') this.#reject(range, job, failure.message);
-    else {
+    if (failure.budget === 'few') {
+      this.#reject(range, job, { message: failure.message, cause: 'unexplained' });
+    } else {
       job.settle(range, EXPIRED, { sentBytes: 0, reason: failure.message });
       this.#parts.onTrouble(
         new MillraceError(
@@ -253,19 +278,79 @@ export class Delivery {
     }
     return DONE;
   }
-
-  #recovered(): void {
-    this.#parts.ledger.add('recoveries');
-  }
 }
 
-function requestCounter(status: number): WorkerCounter {
+/** Why records are given up as refused. */
+interface Refusal {
+  readonly message: string;
+  readonly cause: 'content' | 'too_large' | 'unexplained';
+}
+
+function refusalOf({
+  kind,
+  message,
+}: Extract<Outcome, { kind: 'split' | 'bisect' | 'rejected' }>): Refusal {
+  return { message, cause: kind === 'split' ? 'too_large' : 'content' };
+}
+
+/** Puts what a sink did to the disk into the ledger. */
+export function noteDiskWork(sink: Sink, ledger: LedgerWriter): void {
+  const work = sink.takeDiskWork?.();
+  if (work === undefined) return;
+  ledger.add('written_bytes', work.writtenBytes);
+  for (const cause of work.rotations) ledger.add(`rotations_${cause}`);
+  for (const ms of work.syncsMs) ledger.observe('fsync_file', ms / 1000);
+}
+
+function requestCounter({ status }: AttemptFacts, outcome: Outcome): WorkerCounter {
   if (status === 413) return 'requests_413';
   if (status === 429) return 'requests_429';
   if (status >= 500) return 'requests_5xx';
   if (status >= 400) return 'requests_4xx';
   if (status >= 300) return 'requests_3xx';
-  return status >= 200 ? 'requests_2xx' : 'requests_none';
+  if (status >= 200) return 'requests_2xx';
+  const failure = failureIn(outcome);
+  return failure === undefined
+    ? 'requests_none'
+    : (WITHOUT_REPLY[failure.reason] ?? 'requests_none');
+}
+
+/** Counters of attempts that ended without a reply. */
+const WITHOUT_REPLY: Readonly<Partial<Record<FailureReason, WorkerCounter>>> = {
+  timeout: 'requests_timeout',
+  reset: 'requests_reset',
+  dns: 'requests_dns',
+  tls: 'requests_tls',
+  network: 'requests_network',
+  disk_full: 'requests_disk',
+  disk: 'requests_disk',
+};
+
+function failureIn(outcome: Outcome): Failure | undefined {
+  if (outcome.kind === 'partial') return failureIn(outcome.rest);
+  return outcome.kind === 'retry' ? outcome : undefined;
+}
+
+function outcomeLabel(outcome: Outcome): RequestOutcome {
+  if (outcome.kind === 'delivered') return 'ok';
+  const failure = failureIn(outcome);
+  if (failure === undefined) return 'permanent';
+  if (failure.reason === 'timeout') return 'timeout';
+  return NETWORK_REASONS.has(failure.reason) ? 'network' : 'retryable';
+}
+
+const NETWORK_REASONS: ReadonlySet<FailureReason> = new Set(['reset', 'dns', 'tls', 'network']);
+
+function codeCounter(code: number): WorkerCounter {
+  switch (code) {
+    case 0:
+    case -1:
+    case -2:
+    case -3:
+      return `codes_${code}`;
+    default:
+      return 'codes_other';
+  }
 }
 
 function retryCounter(reason: FailureReason): WorkerCounter {

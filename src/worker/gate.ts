@@ -81,14 +81,17 @@ export class Gate {
     if (wait.async) await wait.value;
   }
 
-  /** Nobody is to try before `ms` are over: the receiver asked for it. */
-  pause(ms: number): void {
+  /** Nobody is to try before `ms` are over: the receiver asked for it. Returns by how many ms that is later than before. */
+  pause(ms: number): number {
     const until = (this.#control.nowMs() + ms) | 0;
     const words = this.#control.words;
     for (;;) {
       const present = Atomics.load(words, GATE_PAUSE_UNTIL);
-      if (this.#msUntil(present) > 0 && ((until - present) | 0) <= 0) return;
-      if (Atomics.compareExchange(words, GATE_PAUSE_UNTIL, present, until) === present) return;
+      const leftMs = Math.max(0, this.#msUntil(present));
+      if (leftMs > 0 && ((until - present) | 0) <= 0) return 0;
+      if (Atomics.compareExchange(words, GATE_PAUSE_UNTIL, present, until) === present) {
+        return ms - leftMs;
+      }
     }
   }
 

@@ -16,6 +16,7 @@ import {
   SPOOLED,
   UNSPOOLED,
 } from '../lane/settlement.ts';
+import { nodeFileSystem, type SpoolFileSystem } from '../spool/file-system.ts';
 import { SpoolLane } from '../spool/lane.ts';
 import type { SpoolBatch } from '../spool/reader.ts';
 import type { PendingBatch } from './batcher.ts';
@@ -29,6 +30,8 @@ export interface LaneSpoolParts {
   readonly gate: Gate;
   /** Commits a change of the lane's settlement. False: the lane was taken away. */
   readonly change: (change: (state: Settlement) => void) => boolean;
+  /** Hears how long each sync took, in ms. */
+  readonly onSync: (ms: number) => void;
   readonly onTrouble: (error: MillraceError) => void;
 }
 
@@ -109,17 +112,18 @@ export class LaneSpool {
     const { region } = lane;
     if (!lane.holds()) return undefined;
     try {
-      const file = SpoolLane.open({
+      const config = {
         directory: plan.directory,
-        lane: (region.id - 1) * region.lanes + lane.lane,
+        lane: region.numberOf(lane.lane),
         segmentBytes: plan.segmentBytes,
         fsync: plan.fsync,
         intervalMs: SYNC_INTERVAL_MS,
         mode: plan.mode,
         // A thread that was given up for dead may still be in the middle of a write.
-        tail: 'leave',
+        tail: 'leave' as const,
         settled: lane.spoolSettled,
-      });
+      };
+      const file = SpoolLane.open(config, { fileSystem: timed(this.#parts.onSync) });
       this.#file = file;
       this.#reconcile(file);
       return file;
@@ -287,6 +291,18 @@ export class LaneSpool {
       new MillraceError('MILLRACE_SPOOL', `the spool takes no record now: ${message}`),
     );
   }
+}
+
+/** The disk, with a watch on how long it takes to be sure. */
+function timed(onSync: (ms: number) => void): SpoolFileSystem {
+  return {
+    ...nodeFileSystem,
+    sync: (fd) => {
+      const startMs = performance.now();
+      nodeFileSystem.sync(fd);
+      onSync(performance.now() - startMs);
+    },
+  };
 }
 
 /** Moves the head up to the record `seq`; returns how many records that were. */

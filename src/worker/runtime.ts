@@ -40,6 +40,8 @@ export class WorkerRuntime {
     this.#slot = this.#control.claimSlot(threadId);
     assert(this.#slot >= 0, 'a worker slot is free');
     this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(this.#slot));
+    // The thread that had the slot before may have died with requests under way.
+    this.#ledger.set('inflight_requests', 0);
     const breaks = config.pace === 'stream' && config.retry.retries === 'forever';
     this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses');
     this.#sink = Promise.resolve(openSink(config));
@@ -61,6 +63,7 @@ export class WorkerRuntime {
       owner: threadId,
     });
     if (lane === undefined) return 'fenced';
+    const startMs = performance.now();
     const sink = await this.#sink;
     this.#ledger.add('turns');
     this.#delivery ??= this.#makeDelivery(sink);
@@ -76,6 +79,15 @@ export class WorkerRuntime {
       onTrouble: (error) => this.#tell(error),
       onSettled: (notice) => this.#notify(notice),
     };
+    const end = await this.#attend(lane, { task, tools });
+    this.#ledger.observe('turn_seconds', (performance.now() - startMs) / 1000);
+    return end;
+  }
+
+  #attend(
+    lane: LaneConsumer,
+    { task, tools }: { readonly task: TurnTask; readonly tools: TurnTools },
+  ): Promise<TurnEnd> {
     const { spool } = this.#config;
     if (task.backlogs !== undefined && spool !== undefined) {
       return new BacklogTurn(lane, tools, spool).run(task.backlogs);

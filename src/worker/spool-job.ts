@@ -25,6 +25,7 @@ export function spoolJob(
   const { count, text, starts, ends } = batch;
   return {
     batch: { count, text: { bytes: text }, starts, ends },
+    lane: batch.lane,
     hold: () => {
       const open = home.firstOpen();
       return open < 0 ? -1 : Math.min(Math.max(0, open - batch.first), count);
@@ -36,7 +37,7 @@ export function spoolJob(
       if (counter === DELIVERED) {
         ledger.observe('batch_sent_bytes', facts.sentBytes);
         const ageMs = Math.max(0, Date.now() - (batch.stamps[from] ?? 0));
-        ledger.observe('delivery_seconds', ageMs / 1000, to - from);
+        ledger.observe('delivery_seconds', ageMs / 1000, { times: to - from, lane: batch.lane });
       }
       home.settle(to, counter, facts);
     },

@@ -21,7 +21,14 @@ import {
 import type { Sink } from '../sink/sink.ts';
 import { type BatchTrigger, PendingBatch } from './batcher.ts';
 import type { Notice, TurnEnd, WorkerConfig } from './contract.ts';
-import type { Delivery, DeliveryEnd, DeliveryJob, SettleFacts, Span } from './delivery.ts';
+import {
+  type Delivery,
+  type DeliveryEnd,
+  type DeliveryJob,
+  noteDiskWork,
+  type SettleFacts,
+  type Span,
+} from './delivery.ts';
 import type { Gate } from './gate.ts';
 import { LaneSpool, SPOOL_LINGER_MS } from './lane-spool.ts';
 import { spoolJob } from './spool-job.ts';
@@ -83,10 +90,19 @@ export class Turn {
   }
 
   #makeSpool(): LaneSpool | undefined {
-    const { config, control, gate, onTrouble } = this.#tools;
+    const { config, control, gate, ledger, onTrouble } = this.#tools;
     if (config.spool === undefined) return undefined;
     const change = (step: (state: Settlement) => void) => this.#change(step);
-    const parts = { lane: this.#lane, plan: config.spool, control, gate, change, onTrouble };
+    const onSync = (ms: number) => ledger.observe('fsync_spool', ms / 1000);
+    const parts = {
+      lane: this.#lane,
+      plan: config.spool,
+      control,
+      gate,
+      change,
+      onSync,
+      onTrouble,
+    };
     const spool = new LaneSpool(parts);
     // What an earlier turn put there comes first, and moves the head.
     spool.open();
@@ -145,12 +161,14 @@ export class Turn {
     const lane = this.#lane;
     const batch = this.#batch;
     let filled: 'full' | 'bytes' | 'broken' | undefined;
+    const startMs = performance.now();
     try {
       filled = batch.fill(lane, this.#tools.transcoder, tail);
     } catch (error) {
       // A frame that gave way while it was read looks like a broken promise of the producer.
       if (!lane.holds() || ((lane.headSeq - batch.endSeq) | 0) <= 0) throw error;
     }
+    batch.encodeMs += performance.now() - startMs;
     if (!lane.holds()) return 'broken';
     if (((lane.headSeq - batch.endSeq) | 0) > 0) {
       batch.reset(lane.head, lane.headSeq);
@@ -233,10 +251,8 @@ export class Turn {
   async #send(trigger: BatchTrigger): Promise<void> {
     const { config, ledger, delivery } = this.#tools;
     const batch = this.#batch;
-    ledger.add('batches');
     ledger.add(`batch_${trigger}`);
-    ledger.observe('batch_records', batch.count);
-    ledger.observe('batch_raw_bytes', batch.bytes);
+    this.#observeClosed(batch);
     this.#inFlight.push(batch);
     this.#startBatch(batch);
     const run = delivery.run(this.#jobOf(batch)).then((end) => {
@@ -416,6 +432,7 @@ export class Turn {
   #jobOf(batch: PendingBatch): DeliveryJob {
     return {
       batch,
+      lane: this.#number,
       hold: () => this.#hold(batch),
       release: () => this.#release(batch),
       settle: (span, counter, facts) => this.#settle(batch, { span, counter, facts }),
@@ -479,7 +496,10 @@ export class Turn {
     batch.outcomes.fill(counter, span.from, span.to);
     batch.sentBytes += facts.sentBytes;
     if (counter !== DELIVERED) this.#roundTrouble(counter, facts.reason);
-    if (counter === DELIVERED) this.#observe(batch, span, facts.sentBytes);
+    if (counter === DELIVERED) {
+      this.#tools.ledger.observe('batch_sent_bytes', facts.sentBytes);
+      this.#observeAges('delivery_seconds', batch, span);
+    }
     // Before the commit: a thread that dies in between has told the truth and settles the rest of the batch again.
     if (batch.hasNotices) this.#notify(batch, span, { counter, reason: facts.reason });
     this.#tools.beat();
@@ -493,16 +513,36 @@ export class Turn {
     this.#roundMessage = reason;
   }
 
-  #observe(batch: PendingBatch, { from, to }: Span, sentBytes: number): void {
+  /** Number of the lane within the engine. */
+  get #number(): number {
+    return this.#lane.region.numberOf(this.#lane.lane);
+  }
+
+  /** Notes the shape of a batch that goes out, and how long its records have waited. */
+  #observeClosed(batch: PendingBatch): void {
     const { ledger } = this.#tools;
-    ledger.observe('batch_sent_bytes', sentBytes);
+    ledger.add('batches');
+    ledger.observe('batch_records', batch.count);
+    ledger.observe('batch_raw_bytes', batch.bytes);
+    ledger.observe('encode_seconds', batch.encodeMs / 1000);
+    this.#observeAges('queue_seconds', batch, { from: 0, to: batch.count });
+  }
+
+  /** Age of each record, those of one millisecond together; the oldest is the exemplar. */
+  #observeAges(
+    histogram: 'queue_seconds' | 'delivery_seconds',
+    batch: PendingBatch,
+    { from, to }: Span,
+  ): void {
     const nowMs = this.#nowMs();
+    let lane = this.#number;
     let runFrom = from;
     for (let index = from + 1; index <= to; index += 1) {
       if (index < to && batch.stamps[index] === batch.stamps[runFrom]) continue;
       const ageMs = Math.max(0, (nowMs - (batch.stamps[runFrom] ?? 0)) | 0);
-      ledger.observe('delivery_seconds', ageMs / 1000, index - runFrom);
+      this.#tools.ledger.observe(histogram, ageMs / 1000, { times: index - runFrom, lane });
       runFrom = index;
+      lane = -1;
     }
   }
 
@@ -566,6 +606,7 @@ export class Turn {
     await Promise.all(this.#underWay);
     try {
       await this.#tools.sink.flush();
+      noteDiskWork(this.#tools.sink, this.#tools.ledger);
       this.#endRound(round, ROUND_DONE, '');
     } catch (error) {
       this.#endRound(round, ROUND_KEPT, error instanceof Error ? error.message : String(error));
@@ -592,9 +633,7 @@ export class Turn {
       const batch = this.#batch;
       this.#inFlight.push(batch);
       this.#startBatch(batch);
-      this.#tools.ledger.add('batches');
-      this.#tools.ledger.observe('batch_records', batch.count);
-      this.#tools.ledger.observe('batch_raw_bytes', batch.bytes);
+      this.#observeClosed(batch);
       const end = await this.#tools.delivery.run(this.#jobOf(batch));
       batch.isFinished = true;
       if (end.kind !== 'done') {
