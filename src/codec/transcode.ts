@@ -64,7 +64,7 @@ export class TextBuffer {
 }
 
 /** A shape with everything of its JSON text that is the same for each record. */
-interface ShapeText {
+export interface ShapeText {
   /** `,"#event_name":"…"`, or nothing for user records. */
   readonly event: Uint8Array;
   /** In lower case: to the receiver a name in another spelling is the same. */
@@ -78,7 +78,7 @@ interface ShapeText {
 }
 
 /** The part of `properties` that follows from the epoch alone. */
-interface Tail {
+export interface Tail {
   /** -1: not made yet. */
   readonly epoch: number;
   /** `,"key":value` for each key. */
@@ -123,7 +123,7 @@ const DASH = 0x2d;
 const DASH_BEFORE: readonly number[] = [4, 6, 8, 10];
 const NO_TAIL: Tail = { epoch: -1, text: new Uint8Array(0), hasZoneOffset: false };
 
-/** Turns the frames of one region into JSON text. One a worker thread and region. */
+/** Turns the frames of one region into JSON text: the reference, and what the machine leaves to it. One a worker thread and region. */
 export class Transcoder {
   readonly #region: Region;
   readonly #options: TranscoderOptions;
@@ -188,6 +188,21 @@ export class Transcoder {
     this.#properties(shape, tail, isTrackKind(kind) ? timeMs : Number.NaN);
     json.byte(BRACE_CLOSE);
     out.at = json.to;
+  }
+
+  /** The shape of a number that is not `INLINE_FROM` or more. */
+  shape(id: number): ShapeText {
+    return this.#shapeOf(id);
+  }
+
+  /** What super and preset properties of an epoch add to a shape's own. */
+  tail(shape: ShapeText, epoch: number): Tail {
+    return this.#tailOf(shape, epoch);
+  }
+
+  /** Offset of the zone at an instant, in hours. */
+  offsetHours(ms: number): number {
+    return this.#time.offsetHours(ms);
   }
 
   /** Writes the id that comes next in the source, if there is one. */

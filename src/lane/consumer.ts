@@ -151,6 +151,23 @@ export class LaneConsumer {
     return (position - length + this.#view.getInt32(this.#framesAt + LENGTH_AT, true)) | 0;
   }
 
+  /**
+   * The frames from `position` on that follow each other without a gap, as region offsets, with the position of the first
+   * of them; nothing is looked at but the first frame's length. Undefined at `tail`.
+   */
+  spanAt(
+    position: number,
+    tail: number,
+  ): { from: number; to: number; position: number } | undefined {
+    if (position === tail) return undefined;
+    const offset = position & this.#mask;
+    const length = this.#view.getInt32(this.#framesAt + offset + LENGTH_AT, true);
+    const first = length < 0 ? (position - length) | 0 : position;
+    const from = this.#framesAt + (first & this.#mask);
+    const bytes = Math.min((tail - first) | 0, this.#mask + 1 - (first & this.#mask));
+    return bytes > 0 ? { from, to: from + bytes, position: first } : undefined;
+  }
+
   /** Checks what the producer promised of the frame at region offset `at` (L3, L4). */
   assertFrame(at: number, seq: number): void {
     const length = this.#view.getInt32(at + LENGTH_AT, true);

@@ -1,4 +1,5 @@
-import type { TextBuffer, Transcoder } from '../codec/transcode.ts';
+import type { FillLimits, RecordTable, RegionTranscoder } from '../codec/region-transcoder.ts';
+import type { TextBuffer } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import type { BatchLimits } from './contract.ts';
 
@@ -17,7 +18,7 @@ export interface DeliveryBatch {
  * Records of one lane on their way into one attempt: their text, and where each frame ended.
  * Filled step by step; the lane's frames stay where they are until the records are settled.
  */
-export class PendingBatch {
+export class PendingBatch implements RecordTable {
   readonly text: TextBuffer;
   readonly starts: Uint32Array;
   readonly ends: Uint32Array;
@@ -51,12 +52,11 @@ export class PendingBatch {
   encodeMs = 0;
   /** What broke while the next frame was read; that record can never be sent. */
   broken: unknown = undefined;
-  readonly #limits: BatchLimits;
-  readonly #separator: number;
+  readonly #limits: FillLimits;
 
   constructor(limits: BatchLimits, separator: ',' | '\n', text: TextBuffer) {
-    this.#limits = limits;
-    this.#separator = separator.charCodeAt(0);
+    const { recordsMax, bytesMax } = limits;
+    this.#limits = { recordsMax, bytesMax, separator: separator.charCodeAt(0) };
     this.text = text;
     this.starts = new Uint32Array(limits.recordsMax);
     this.ends = new Uint32Array(limits.recordsMax);
@@ -121,7 +121,7 @@ export class PendingBatch {
   /** Reads frames up to `tail` or until a limit is reached. Undefined: there is room for more. */
   fill(
     lane: LaneConsumer,
-    transcoder: Transcoder,
+    transcoder: RegionTranscoder,
     tail: number,
   ): 'full' | 'bytes' | 'broken' | undefined {
     const { recordsMax, bytesMax } = this.#limits;
@@ -129,6 +129,7 @@ export class PendingBatch {
     while (this.position !== tail) {
       if (this.count === recordsMax) return 'full';
       if (text.at > bytesMax) return 'bytes';
+      if (this.#takeSpan(lane, transcoder, tail)) continue;
       const frameAt = lane.frameAt(this.position, tail);
       lane.assertFrame(frameAt, this.endSeq);
       const start = text.at;
@@ -145,13 +146,30 @@ export class PendingBatch {
     return text.at > bytesMax ? 'bytes' : undefined;
   }
 
+  /** Reads as many frames as can be read at once. False: the next one has to be looked at by itself. */
+  #takeSpan(lane: LaneConsumer, transcoder: RegionTranscoder, tail: number): boolean {
+    const span = lane.spanAt(this.position, tail);
+    if (span === undefined) return false;
+    const from = this.count;
+    const count = transcoder.appendSpan(
+      { ...span, seq: this.endSeq },
+      this.text,
+      this,
+      this.#limits,
+    );
+    if (count === 0) return false;
+    this.outcomes.fill(0, from, from + count);
+    this.position = this.positions[from + count - 1] ?? this.position;
+    return true;
+  }
+
   #close(lane: LaneConsumer, frameAt: number, start: number): void {
     const index = this.count;
     const text = this.text;
     this.stamps[index] = lane.stampAt(frameAt);
     this.starts[index] = start;
     this.ends[index] = text.at;
-    text.bytes[text.at] = this.#separator;
+    text.bytes[text.at] = this.#limits.separator;
     text.at += 1;
     if (lane.wantsNotice(frameAt)) this.hasNotices = true;
     this.position = lane.positionAfter(this.position);

@@ -1,7 +1,8 @@
 import { parentPort, threadId } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
 import type { MillraceError } from '../base/errors.ts';
-import { Transcoder } from '../codec/transcode.ts';
+import { Machine } from '../codec/machine.ts';
+import { RegionTranscoder } from '../codec/region-transcoder.ts';
 import { LaneConsumer } from '../lane/consumer.ts';
 import { Control, HEARTBEAT_MS } from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
@@ -29,7 +30,8 @@ export class WorkerRuntime {
   readonly #ledger: LedgerWriter;
   readonly #slot: number;
   readonly #sink: Promise<Sink>;
-  readonly #regions = new Map<number, { region: Region; transcoder: Transcoder }>();
+  readonly #regions = new Map<number, { region: Region; transcoder: RegionTranscoder }>();
+  readonly #machine: Machine | undefined = Machine.open();
   readonly #toldAtMs = new Map<string, number>();
   readonly #gate: Gate;
   #delivery: Delivery | undefined;
@@ -109,14 +111,15 @@ export class WorkerRuntime {
     });
   }
 
-  #regionOf(memory: SharedArrayBuffer): { region: Region; transcoder: Transcoder } {
+  #regionOf(memory: SharedArrayBuffer): { region: Region; transcoder: RegionTranscoder } {
     // Each task brings the memory as an object of its own; the region's number tells which it is.
     const region = Region.attach(memory);
     const known = this.#regions.get(region.id);
     if (known !== undefined) return known;
     const [oldest] = this.#regions.keys();
     if (this.#regions.size >= REGIONS_MAX && oldest !== undefined) this.#regions.delete(oldest);
-    const made = { region, transcoder: new Transcoder(region, this.#config.text) };
+    const transcoder = new RegionTranscoder(region, this.#config.text, this.#machine);
+    const made = { region, transcoder };
     this.#regions.set(region.id, made);
     return made;
   }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
-import { TextBuffer, type Transcoder } from '../codec/transcode.ts';
+import type { RegionTranscoder } from '../codec/region-transcoder.ts';
+import { TextBuffer } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { type Control, MODE_RUN, MODE_SAVE, MODE_STOP } from '../lane/control.ts';
 import type { SleepMark } from '../lane/doorbell.ts';
@@ -38,7 +39,7 @@ export interface TurnTools {
   readonly config: WorkerConfig;
   readonly control: Control;
   readonly ledger: LedgerWriter;
-  readonly transcoder: Transcoder;
+  readonly transcoder: RegionTranscoder;
   readonly sink: Sink;
   readonly delivery: Delivery;
   readonly gate: Gate;

@@ -1,0 +1,61 @@
+/**
+ * Where everything is in the memory of the WebAssembly codec. Its size never changes, so views of it stay valid.
+ * Read by both sides (assembly/): plain numbers only, which TypeScript and AssemblyScript read alike.
+ *
+ * ```
+ *  1 KiB   constants of the compiler
+ *  8 KiB   tables, results of a call
+ * 64 KiB   powers of ten
+ * 96 KiB   what a call tells of each record
+ * 128 KiB  frames, then text, then definitions (shapes, super properties)
+ * ```
+ */
+export const KIB = 1024;
+
+/** `00` to `99`, two bytes each. */
+export const PAIRS_AT = 8192;
+/** 20 bytes of the time text that are the same for a whole second, and room for one copy of 16 bytes more. */
+export const SECOND_AT = 8448;
+/** By kind of record, 64 bytes each: u32 length, then `{"#type":"…","#time":"`. */
+export const TYPES_AT = 8704;
+export const TYPE_BYTES = 64;
+/** By number of the lifted field, 64 bytes each: u32 length, then `,"#ip":`. */
+export const LIFTS_AT = 9728;
+export const LIFT_BYTES = 64;
+/** Where the text of each lifted field of the present record starts: u32 each. */
+export const LIFTED_AT = 10496;
+/** u32 words of the results of a call. */
+export const RESULT_AT = 10752;
+export const RESULT_NEXT_IN = 0;
+export const RESULT_NEXT_TEXT = 1;
+export const RESULT_FLAGS = 2;
+export const RESULT_STOP = 3;
+
+/** 128-bit powers of ten from 10^-292 to 10^324, high half first. */
+export const POWERS_AT = 65536;
+export const POWER_MIN = -292;
+export const POWER_MAX = 324;
+
+/** Most records of one call; then what it tells of them, u32 each. */
+export const RECORDS_MAX = 1024;
+export const STARTS_AT = 98304;
+export const ENDS_AT = 102400;
+export const POSITIONS_AT = 106496;
+export const STAMPS_AT = 110592;
+
+export const FRAMES_AT = 131072;
+export const FRAMES_BYTES = 131072;
+/** Reads and copies go 16 bytes at a time, and so past the end. */
+export const SLACK_BYTES = 64;
+export const TEXT_AT = 263168;
+export const TEXT_BYTES = 1048576;
+export const DEFINITIONS_AT = 1312768;
+export const DEFINITIONS_BYTES = 4194304;
+export const MEMORY_BYTES = 5570560;
+
+/** Why a call stopped: there are no more frames, the limits are reached, or the next frame is not for it. */
+export const STOP_END = 0;
+export const STOP_FULL = 1;
+export const STOP_FRAME = 2;
+/** The room for text is used up; it may do for the next call. */
+export const STOP_ROOM = 3;
