@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import { MillraceError, show } from './base/errors.ts';
+import { LOG_LEVELS, type Logger } from './base/logger.ts';
 import { resolveZone } from './codec/time-text.ts';
 import { attachInlet } from './engine/attach.ts';
 import { closeOnSignals, type SignalOptions } from './engine/close-signals.ts';
@@ -41,6 +42,11 @@ export interface AnalyticsOptions {
   readonly library?: { readonly name: string; readonly version: string };
   /** Hears of asynchronous trouble: refused batches, worker crashes. Never throws into the engine. */
   readonly onError?: (error: MillraceError) => void;
+  /**
+   * Gets log lines: pino's shape, `logger.warn(facts, message)`. Each has a `code` that docs/observability.md explains; one of a
+   * code in ten seconds. Default: no log; then trouble without `onError` becomes a process warning.
+   */
+  readonly logger?: Logger;
 }
 
 const OPTION_VALIDATIONS = ['throw', 'drop', 'off'] as const;
@@ -68,9 +74,10 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
       readings: () => this.#engine.accounts.readings(),
     });
     if (options.metricsServer !== undefined) {
-      this.#exporter = openExporter(this.register, options.metricsServer, options.onError ?? warn);
+      const tell = (error: MillraceError) => engine.journal.error(error);
+      this.#exporter = openExporter(this.register, options.metricsServer, tell);
     }
-    if (plan.consumer === 'debug') warn(DEBUG_NOTICE);
+    if (plan.consumer === 'debug') tellDebug(engine, options);
   }
 
   /** The prom-client Registry that has this client's metrics; puts them back in if somebody cleared it. */
@@ -189,6 +196,12 @@ const DEBUG_NOTICE = new MillraceError(
   'DebugConsumer sends every record alone and blocks the caller: not for production',
 );
 
+/** Once a client, wherever somebody looks. */
+function tellDebug({ journal }: Engine, { logger }: AnalyticsOptions): void {
+  if (logger === undefined) warn(DEBUG_NOTICE);
+  else journal.log({ level: 'warn', code: DEBUG_NOTICE.code, message: DEBUG_NOTICE.message });
+}
+
 function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
   const plan = planOf(consumer);
   const reader = new OptionReader('Analytics', options);
@@ -200,11 +213,14 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
   if (registry !== undefined && !isRegistry(registry)) {
     reader.fail(`register is ${show(registry)}; it must be a Registry of prom-client`);
   }
-  reader.text('name');
+  const name = reader.text('name') ?? 'default';
   const library = readLibrary(reader);
   readMetricsServer(reader);
   const priorities = readPriorities(reader);
-  const onError = reader.callback<(error: MillraceError) => void>('onError') ?? warn;
+  const logger = readLogger(reader);
+  const onError =
+    reader.callback<(error: MillraceError) => void>('onError') ??
+    (logger === undefined ? warn : ignore);
   reader.finish();
   return new Engine(plan, {
     uuid,
@@ -215,8 +231,26 @@ function openEngine(consumer: Consumer, options: AnalyticsOptions): Engine {
       zone,
       addsZoneOffset: timeZone !== undefined,
     },
+    name,
+    logger,
     onError,
   });
+}
+
+function readLogger(reader: OptionReader): Logger | undefined {
+  const logger = reader.raw('logger');
+  if (logger === undefined || isLogger(logger)) return logger;
+  reader.fail(`logger is ${show(logger)}; it must have ${LOG_LEVELS.join(', ')}, as pino has`);
+  return undefined;
+}
+
+function isLogger(value: unknown): value is Logger {
+  if (typeof value !== 'object' || value === null) return false;
+  return LOG_LEVELS.every((level) => typeof (value as Partial<Logger>)[level] === 'function');
+}
+
+function ignore(): void {
+  // The logger has it.
 }
 
 function readPriorities(reader: OptionReader): Readonly<Record<string, Priority>> | undefined {

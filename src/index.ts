@@ -5,11 +5,13 @@ export {
   type Consumer,
 } from './analytics.ts';
 export { type ErrorReport, MillraceError, type MillraceErrorCode } from './base/errors.ts';
+export type { LogCode, Logger } from './base/logger.ts';
 export { AsyncBatchConsumer, type AsyncBatchConsumerOptions } from './consumers/async-batch.ts';
 export { BatchConsumer, type BatchConsumerOptions } from './consumers/batch.ts';
 export { DebugConsumer, type DebugConsumerOptions } from './consumers/debug.ts';
 export { LoggingConsumer, type LoggingConsumerOptions } from './consumers/logging.ts';
 export type { EngineOptions, HttpOptions } from './consumers/options.ts';
+export type { ChannelMessages } from './engine/channels.ts';
 export type { Deadline } from './engine/inlet.ts';
 export type { Stats } from './engine/stats.ts';
 export type {

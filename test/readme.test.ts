@@ -128,7 +128,9 @@ test('every link from one document to another leads somewhere, and the README le
 async function compileSnippets(folder: string, receiverUrl: string): Promise<string[]> {
   mkdirSync(join(folder, 'node_modules', '@types'), { recursive: true });
   symlinkSync(root, join(folder, 'node_modules', 'millrace'));
-  symlinkSync(join(root, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'));
+  for (const name of ['@types/node', '@opentelemetry']) {
+    symlinkSync(join(root, 'node_modules', name), join(folder, 'node_modules', name));
+  }
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
   const files = DOCUMENTS.flatMap((name) =>
     [...document(name).matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = ''], index) => {

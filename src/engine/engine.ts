@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
 import {
   Control,
@@ -13,24 +14,30 @@ import {
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { RecordFields, UnsetFields } from '../record/types.ts';
-import type { WorkerConfig, WorkerNote } from '../worker/contract.ts';
+import type { AttemptNote, WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import { Accounts } from './accounts.ts';
+import { isHeard, publish } from './channels.ts';
 import { workerEntry } from './entry.ts';
 import { joinExitHook } from './exit-hook.ts';
 import { HighWaterMark } from './high-water.ts';
 import { closedError, type Deadline, Inlet, type InletOptions } from './inlet.ts';
+import { Journal } from './journal.ts';
 import type { EnginePlan } from './plan.ts';
 import { isPortMessage, type PortStart } from './port.ts';
 import type { RequiredField } from './recorder.ts';
 import { Seat } from './seat.ts';
 import { SpoolKeeper } from './spool-keeper.ts';
 import type { Stats } from './stats.ts';
-import { Supervisor } from './supervisor.ts';
+import { Supervisor, type ThreadEvent } from './supervisor.ts';
 import { blockUntil, holdOpen } from './waits.ts';
+import { Watch } from './watch.ts';
 
 /** What the client adds to a consumer's plan. */
 export interface EngineClient extends InletOptions {
   readonly text: TranscoderOptions;
+  /** The client's name, for the journal. */
+  readonly name: string;
+  readonly logger: Logger | undefined;
   readonly onError: (error: MillraceError) => void;
 }
 
@@ -56,11 +63,13 @@ export class Engine {
   readonly plan: EnginePlan;
   readonly inlet: Inlet;
   readonly accounts: Accounts;
+  readonly journal: Journal;
   readonly #options: InletOptions;
   readonly #control: Control;
   readonly #ledger: LedgerWriter;
   readonly #supervisor: Supervisor;
   readonly #onError: (error: MillraceError) => void;
+  readonly #changes: Watch;
   readonly #leaveExitHook: () => void;
   readonly #spool: SpoolKeeper | undefined;
   readonly #watch: NodeJS.Timeout;
@@ -76,7 +85,10 @@ export class Engine {
       uuid: client.uuid,
       priorities: client.priorities,
     };
-    this.#onError = guarded(client.onError);
+    const { logger, onError, name } = client;
+    const origin = { client: name, consumer: plan.consumer };
+    this.journal = new Journal({ origin, logger, onError });
+    this.#onError = (error) => this.journal.error(error);
     const filename = workerEntry(plan.entry, plan.workerFile);
     this.#control = Control.create();
     this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(ENGINE_SLOT));
@@ -95,6 +107,7 @@ export class Engine {
       ledger: this.#ledger,
       onError: this.#onError,
       onNote: (note) => this.#hear(note),
+      onThread: (event, threadId) => this.#noteThread(event, threadId),
     });
     this.inlet = new Inlet({
       region: this.#newRegion(MAIN_REGION),
@@ -120,8 +133,37 @@ export class Engine {
     this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
     this.#spool?.start();
     const highWater = new HighWaterMark(this.#onError);
-    this.#watch = setInterval(() => highWater.look(this.#allSeats()), WATCH_MS);
+    this.#changes = new Watch(this.journal, this.#control);
+    this.#watch = setInterval(() => {
+      highWater.look(this.#allSeats());
+      this.#changes.look(this.accounts.readings());
+    }, WATCH_MS);
     this.#watch.unref();
+    this.#noteClient('open');
+  }
+
+  #noteClient(event: 'open' | 'close'): void {
+    const stats = this.stats();
+    const isOpen = event === 'open';
+    if (isHeard('client')) publish('client', { ...this.journal.origin, event, stats });
+    this.journal.log({
+      level: 'info',
+      code: isOpen ? 'MILLRACE_OPENED' : 'MILLRACE_ENDED',
+      message: isOpen ? 'the client is open' : 'the client is closed',
+      facts: isOpen ? { workers: this.plan.workers, lanes: this.plan.lanes } : { stats },
+    });
+  }
+
+  #noteThread(event: ThreadEvent, threadId: number): void {
+    if (isHeard('worker')) publish('worker', { ...this.journal.origin, event, threadId });
+    if (event !== 'start') return;
+    const message = 'a worker thread has loaded';
+    this.journal.log({
+      level: 'debug',
+      code: 'MILLRACE_WORKER_STARTED',
+      message,
+      facts: { threadId },
+    });
   }
 
   #newRegion(id: number): Region {
@@ -371,6 +413,8 @@ export class Engine {
     for (const { channel } of this.#ports.values()) channel.close();
     this.#leaveExitHook();
     clearInterval(this.#watch);
+    this.#changes.look(this.accounts.readings());
+    this.#noteClient('close');
   }
 
   #saveAtExit(): number {
@@ -384,25 +428,24 @@ export class Engine {
       this.#onError(MillraceError.from(note.report));
       return;
     }
+    if (note.millrace === 'attempt') {
+      this.#hearAttempt(note.attempt);
+      return;
+    }
     for (const notice of note.notices) {
       if (notice.region === MAIN_REGION) this.inlet.hear(notice);
       else this.#ports.get(notice.region)?.channel.postMessage({ millrace: 'notice', notice });
     }
   }
 
+  #hearAttempt(attempt: AttemptNote): void {
+    const message = { ...this.journal.origin, ...attempt };
+    if (isHeard('batch')) publish('batch', message);
+    if (attempt.reason !== '' && isHeard('retry')) publish('retry', message);
+  }
+
   /** An exact snapshot, also after close. */
   stats(): Stats {
     return this.accounts.stats();
   }
-}
-
-/** A listener that can't hurt: what it throws is said on standard error, and the engine goes on. */
-function guarded(listener: (error: MillraceError) => void): (error: MillraceError) => void {
-  return (error) => {
-    try {
-      listener(error);
-    } catch (thrown) {
-      process.emitWarning(`onError threw ${thrown} while it heard: ${error.message}`, 'millrace');
-    }
-  };
 }

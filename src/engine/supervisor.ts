@@ -30,7 +30,11 @@ export interface SupervisorParts {
   readonly ledger: LedgerWriter;
   readonly onError: (error: MillraceError) => void;
   readonly onNote: (note: WorkerNote) => void;
+  readonly onThread: (event: ThreadEvent, threadId: number) => void;
 }
+
+/** What happens to a worker thread: it has loaded, it was found hung and is ended, or it is gone. */
+export type ThreadEvent = 'start' | 'hung' | 'exit';
 
 interface Pulse {
   beat: number;
@@ -75,9 +79,10 @@ export class Supervisor {
     });
     this.#pool.on('error', (error: unknown) => this.#noteDeath(error));
     // Emitted for every thread that is gone, whether it had a turn or not.
-    this.#pool.on('workerDestroy', () => {
+    this.#pool.on('workerDestroy', ({ id }: { id: number }) => {
       if (!this.#isClosed) this.#restarts += 1;
       this.#reapSlots();
+      parts.onThread('exit', id);
     });
     this.#pool.on('message', (message: unknown) => this.#hear(message));
     this.#watchLoading();
@@ -182,6 +187,7 @@ export class Supervisor {
     this.#pool.on('workerCreate', ({ id }: { id: number }) => {
       const thread = this.#pool.threads.find(({ threadId }) => threadId === id);
       if (thread !== undefined && !first.has(id)) this.#loaded.add(thread);
+      this.#parts.onThread('start', id);
     });
   }
 
@@ -214,6 +220,7 @@ export class Supervisor {
   #condemn(threadId: number): void {
     if (this.#condemned.has(threadId)) return;
     this.#condemned.add(threadId);
+    this.#parts.onThread('hung', threadId);
     const worker = this.#pool.threads.find((thread) => thread.threadId === threadId);
     // Piscina notices the exit and starts another thread as soon as the event loop runs.
     worker?.terminate().catch(() => {

@@ -43,6 +43,10 @@ const GATE_BASE_FLOAT: number = (GATE_WORD + 6) / 2;
 /** Size of what earlier runs left in the spool, in MiB; written by the worker that replays it. */
 export const BACKLOG_MIB_WORD = 96;
 
+/** What the workers are to tell the engine's thread as it happens: bits below. Written by the engine. */
+export const WATCH_WORD = 100;
+export const WATCH_ATTEMPTS = 1;
+
 const ENGINE_BYTES = 512;
 
 /** Words of a worker slot. */

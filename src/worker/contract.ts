@@ -1,5 +1,6 @@
 import type { ErrorReport } from '../base/errors.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
+import type { RequestOutcome } from '../lane/ledger.ts';
 
 /** Plain data that crosses between the engine's thread and the workers. */
 
@@ -77,7 +78,26 @@ export type TurnEnd = 'idle' | 'fenced' | 'stopped';
 /** What a worker tells the engine's thread between turns; nothing waits for it. */
 export type WorkerNote =
   | { readonly millrace: 'trouble'; readonly report: ErrorReport }
-  | { readonly millrace: 'settled'; readonly notices: readonly Notice[] };
+  | { readonly millrace: 'settled'; readonly notices: readonly Notice[] }
+  | { readonly millrace: 'attempt'; readonly attempt: AttemptNote };
+
+/** One attempt to deliver records, told only while somebody listens. */
+export interface AttemptNote {
+  /** Lane of the records; -1: unknown. */
+  readonly lane: number;
+  readonly threadId: number;
+  readonly records: number;
+  readonly outcome: RequestOutcome;
+  /** What failed, as the label of `millrace_retries_total`; empty: nothing. */
+  readonly reason: string;
+  /** The receiver's or the system's words; empty: there are none. */
+  readonly message: string;
+  /** HTTP status of the reply; 0: there was none. */
+  readonly status: number;
+  readonly durationMs: number;
+  /** Bytes sent or written for what was delivered. */
+  readonly sentBytes: number;
+}
 
 /** Outcome of the records `[fromSeq, toSeq)` of a lane. */
 export interface Notice {

@@ -4,7 +4,7 @@ import { DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
 import { retryDelayMs } from '../sink/retry.ts';
 import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from '../sink/sink.ts';
 import type { DeliveryBatch } from './batcher.ts';
-import type { RetryLimits } from './contract.ts';
+import type { AttemptNote, RetryLimits } from './contract.ts';
 import type { DeadLetterFile } from './dead-letter.ts';
 import type { Gate } from './gate.ts';
 
@@ -53,6 +53,13 @@ export interface DeliveryParts {
   readonly onExhausted: 'expire' | 'keep';
   readonly deadLetter: DeadLetterFile | undefined;
   readonly onTrouble: (error: MillraceError) => void;
+  /** Hears of every attempt for which {@link AttemptListener.isListening}. */
+  readonly attempts?: AttemptListener;
+}
+
+export interface AttemptListener {
+  isListening(): boolean;
+  hear(attempt: Omit<AttemptNote, 'threadId'>): void;
 }
 
 interface Range {
@@ -141,7 +148,7 @@ export class Delivery {
     this.#countUnderWay(1);
     try {
       const outcome = await sink.deliver(view, abort.signal);
-      this.#observe(outcome, lane ?? -1);
+      this.#observe(outcome, { lane: lane ?? -1, records: to - from });
       return outcome;
     } catch (error) {
       // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
@@ -158,14 +165,17 @@ export class Delivery {
     this.#parts.ledger.set('inflight_requests', this.#underWay);
   }
 
-  #observe(outcome: Outcome, lane: number): void {
-    const { sink, ledger } = this.#parts;
+  #observe(outcome: Outcome, { lane, records }: { lane: number; records: number }): void {
+    const { sink, ledger, attempts } = this.#parts;
     const facts = sink.lastAttempt;
     ledger.add(requestCounter(facts, outcome));
     ledger.observe(`request_${outcomeLabel(outcome)}`, facts.durationMs / 1000, { lane });
     if (facts.bodyMs !== undefined) ledger.observe('compress_seconds', facts.bodyMs / 1000);
     if (facts.code !== undefined) ledger.add(codeCounter(facts.code));
     noteDiskWork(sink, ledger);
+    if (attempts?.isListening() !== true) return;
+    const { status, durationMs } = facts;
+    attempts.hear({ lane, records, status, durationMs, ...factsOf(outcome) });
   }
 
   #settle(
@@ -329,6 +339,18 @@ const WITHOUT_REPLY: Readonly<Partial<Record<FailureReason, WorkerCounter>>> = {
 function failureIn(outcome: Outcome): Failure | undefined {
   if (outcome.kind === 'partial') return failureIn(outcome.rest);
   return outcome.kind === 'retry' ? outcome : undefined;
+}
+
+function factsOf(
+  outcome: Outcome,
+): Pick<AttemptNote, 'outcome' | 'reason' | 'message' | 'sentBytes'> {
+  const failure = failureIn(outcome);
+  return {
+    outcome: outcomeLabel(outcome),
+    reason: failure?.reason ?? '',
+    message: failure?.message ?? ('message' in outcome ? outcome.message : ''),
+    sentBytes: 'sentBytes' in outcome ? outcome.sentBytes : 0,
+  };
 }
 
 function outcomeLabel(outcome: Outcome): RequestOutcome {

@@ -4,7 +4,7 @@ import type { MillraceError } from '../base/errors.ts';
 import { Machine } from '../codec/machine.ts';
 import { RegionTranscoder } from '../codec/region-transcoder.ts';
 import { LaneConsumer } from '../lane/consumer.ts';
-import { Control, HEARTBEAT_MS } from '../lane/control.ts';
+import { Control, HEARTBEAT_MS, WATCH_ATTEMPTS, WATCH_WORD } from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { Sink } from '../sink/sink.ts';
@@ -108,6 +108,10 @@ export class WorkerRuntime {
       onExhausted,
       deadLetter: deadLetter === undefined ? undefined : new DeadLetterFile(deadLetter),
       onTrouble: (error) => this.#tell(error),
+      attempts: {
+        isListening: () => (Atomics.load(this.#control.words, WATCH_WORD) & WATCH_ATTEMPTS) !== 0,
+        hear: (attempt) => this.#post({ millrace: 'attempt', attempt: { threadId, ...attempt } }),
+      },
     });
   }
 
