@@ -8,7 +8,6 @@ import {
   FLAG_NOTIFY,
   FLAG_UUID,
   FLAGS_AT,
-  FRAME_ALIGN,
   FRAME_HEADER_BYTES,
   INLINE_FROM,
   INLINE_KEYS_MAX,
@@ -28,7 +27,6 @@ import {
   spellingsOf,
 } from '../record/shapes.ts';
 import {
-  isTrackKind,
   LIFT_APP_ID,
   LIFT_CODES,
   LIFT_EVENT_ID,
@@ -39,12 +37,22 @@ import {
   LIFT_UUID,
   type Properties,
   type RecordFields,
+  TRACK_OVERWRITE,
   USER_ADD,
   USER_APPEND,
   USER_UNIQ_APPEND,
 } from '../record/types.ts';
 import type { DefinitionLog } from './definitions.ts';
-import { TIME_MAX_MS, TIME_MIN_MS, ValueWriter, type WriteTarget } from './value-writer.ts';
+import {
+  NOT_SMALL,
+  SMALL_BYTES,
+  TIME_MAX_MS,
+  TIME_MIN_MS,
+  ValueWriter,
+  type WriteTarget,
+  writeSmall,
+  writeSmallId,
+} from './value-writer.ts';
 
 /** Properties added to every `track*` record, encoded once. */
 export interface SuperProperties {
@@ -88,6 +96,23 @@ export interface EncoderOptions {
 /** The frame does not fit before the limit; what was written is void. */
 export const OVERFLOW = -1;
 
+// What each record needs, as constants of this module: imported ones are looked up at every use.
+const HEADER: number = FRAME_HEADER_BYTES;
+const HEADER_AND_UUID: number = FRAME_HEADER_BYTES + UUID_BYTES;
+const KIND_WORD: number = KIND_AT / 4;
+const STAMP_WORD: number = STAMP_AT / 4;
+const SHAPE_WORD: number = SHAPE_AT / 4;
+const EPOCH_WORD: number = EPOCH_AT / 4;
+const UUID_WORD: number = UUID_AT / 4;
+const TIME_FLOAT: number = TIME_AT / 8;
+/** The flags are the byte after the kind; the rest of that word is zero. */
+const FLAGS_SHIFT: number = 8 * (FLAGS_AT - KIND_AT);
+const HAS_UUID: number = FLAG_UUID;
+const HAS_LISTENER: number = FLAG_NOTIFY;
+const LAST_TRACK: number = TRACK_OVERWRITE;
+const FIRST_CHECKED: number = USER_ADD;
+const ROOM: number = SMALL_BYTES;
+const NONE: number = NOT_SMALL;
 const UUID_WORDS: number = UUID_BYTES / 4;
 const UUID_POOL_WORDS: number = UUID_WORDS * 1024;
 const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -105,7 +130,7 @@ export class FrameEncoder {
   readonly #shapes: ShapeTable;
   readonly #dynamicShapes: ShapeTable;
   readonly #writer: ValueWriter;
-  readonly #uuidPool = new Uint32Array(UUID_POOL_WORDS);
+  readonly #uuidPool = new Int32Array(UUID_POOL_WORDS);
   #uuidAt = UUID_POOL_WORDS;
   readonly #lifted: (string | undefined)[] = new Array(LIFT_CODES).fill(undefined);
   #hasLifted = false;
@@ -113,6 +138,9 @@ export class FrameEncoder {
   #timeMs = 0;
   #flags = 0;
   #shapeId = 0;
+  #kind = 0;
+  /** Up to this place writeSmall may write. */
+  #smallUntil = 0;
 
   constructor(options: EncoderOptions) {
     this.#strict = options.checks === 'strict';
@@ -142,41 +170,40 @@ export class FrameEncoder {
     context: FrameContext,
   ): number {
     const writer = this.#writer;
-    const isTrack = isTrackKind(context.kind);
-    writer.start(target, at, limit);
+    const valuesAt = at + (this.#uuid ? HEADER_AND_UUID : HEADER);
+    writer.start(target, valuesAt, limit);
+    // Where user values are checked one by one, none takes the fast way.
+    this.#smallUntil = this.#strict && context.kind >= FIRST_CHECKED ? -1 : limit - ROOM;
+    this.#kind = context.kind;
     this.#takeArguments(fields, context.nowMs);
-    writer.skip(this.#uuid ? FRAME_HEADER_BYTES + UUID_BYTES : FRAME_HEADER_BYTES);
-    this.#id(fields.distinctId, 'distinctId');
-    this.#id(fields.accountId, 'accountId');
+    this.#flags = this.#uuid ? HAS_UUID : 0;
     const properties = fields.properties ?? EMPTY;
-    const root = isTrack ? this.#eventRoot(fields.event) : this.#shapes.base;
-    const shape = this.#properties(root, properties, context.kind);
-    if (isTrack && shape.comparedWith !== context.supers) this.#compare(shape, context.supers);
-    const id = shape.id === 0 ? this.#publish(shape) : shape.id;
-    let flags = this.#uuid ? FLAG_UUID : 0;
-    if (isTrack && this.#addDynamic(shape, properties, context)) flags |= FLAG_DYNAMIC;
-    if (this.#addExtras()) flags |= FLAG_EXTRAS;
-    if (fields.onSettled !== undefined) flags |= FLAG_NOTIFY;
-    const length = (writer.at - at + FRAME_ALIGN - 1) & -FRAME_ALIGN;
-    if (writer.isOverflowed || at + length > limit) return OVERFLOW;
-    target.bytes.fill(0, writer.at, at + length);
-    this.#flags = flags;
-    this.#shapeId = id;
+    const shape = this.#body(target, fields, properties);
+    if (context.kind <= LAST_TRACK) this.#addContext(shape, properties, context);
+    if (this.#hasLifted) this.#addExtras();
+    if (fields.onSettled !== undefined) this.#flags |= HAS_LISTENER;
+    const end = writer.at;
+    const length = (end - at + 7) & -8;
+    if (at + length > limit) return OVERFLOW;
+    // Zero bytes up to a multiple of 8: at once where 8 bytes may be written.
+    if (end + 8 <= limit) target.view.setFloat64(end, 0);
+    else target.bytes.fill(0, end, at + length);
     this.#writeHeader(target, at, context);
     return length;
   }
 
-  #writeHeader(target: WriteTarget, at: number, context: FrameContext): void {
-    const { bytes, view } = target;
-    if (this.#uuid) this.#writeUuid(target, at + UUID_AT);
-    bytes[at + KIND_AT] = context.kind;
-    bytes[at + FLAGS_AT] = this.#flags;
-    bytes[at + FLAGS_AT + 1] = 0;
-    bytes[at + FLAGS_AT + 2] = 0;
-    view.setUint32(at + STAMP_AT, context.stampMs, true);
-    view.setUint32(at + SHAPE_AT, this.#shapeId, true);
-    view.setUint32(at + EPOCH_AT, isTrackKind(context.kind) ? context.supers.epoch : 0, true);
-    view.setFloat64(at + TIME_AT, this.#timeMs, true);
+  /** Word by word: frames lie at multiples of 8 bytes. */
+  #writeHeader({ words, floats, bytes }: WriteTarget, at: number, context: FrameContext): void {
+    const wordAt = at / 4;
+    words[wordAt + KIND_WORD] = context.kind | (this.#flags << FLAGS_SHIFT);
+    words[wordAt + STAMP_WORD] = context.stampMs;
+    words[wordAt + SHAPE_WORD] = this.#shapeId;
+    words[wordAt + EPOCH_WORD] = context.kind <= LAST_TRACK ? context.supers.epoch : 0;
+    floats[at / 8 + TIME_FLOAT] = this.#timeMs;
+    if ((this.#flags & HAS_UUID) === 0) return;
+    const given = this.#hasLifted ? this.#lifted[LIFT_UUID] : undefined;
+    if (given === undefined) this.#freshUuid(words, wordAt + UUID_WORD);
+    else writeUuid(bytes, at + UUID_AT, given);
   }
 
   /** Notes what came as arguments, which wins over the same field inside properties. */
@@ -195,12 +222,37 @@ export class FrameEncoder {
     if (fields.firstCheckId !== undefined) this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId);
   }
 
-  #eventRoot(event: unknown): Shape {
-    if (typeof event === 'string') {
-      return this.#shapes.root(event, this.#strict ? checkEvent : allowEvent);
+  /** Writes ids and values, and returns the key list. */
+  #body(target: WriteTarget, fields: RecordFields, properties: Properties): Shape {
+    const smallUntil = this.#smallUntil;
+    let at = this.#ids(target, fields);
+    let shape = this.#kind <= LAST_TRACK ? this.#eventRoot(fields.event) : this.#shapes.base;
+    for (const key in properties) {
+      const value: unknown = properties[key];
+      const next =
+        key === shape.lastKey ? shape.lastShape : this.#step(shape, key, { properties, value });
+      if (next === undefined) continue;
+      let to = next.lift !== 0 || at > smallUntil ? NONE : writeSmall(target, at, value);
+      if (to === NONE) to = this.#value(value, { next, at });
+      if (to === NONE) continue;
+      at = to;
+      shape = next;
     }
-    if (this.#strict) throw badEvent(event);
-    return this.#shapes.base;
+    this.#writer.at = at;
+    this.#shapeId = shape.id === 0 ? this.#publish(shape) : shape.id;
+    return shape;
+  }
+
+  #ids(target: WriteTarget, { distinctId, accountId }: RecordFields): number {
+    const at = this.#writer.at;
+    if (at <= this.#smallUntil - ROOM) {
+      const accountAt = writeSmallId(target, at, distinctId);
+      const to = accountAt === NONE ? NONE : writeSmallId(target, accountAt, accountId);
+      if (to !== NONE) return to;
+    }
+    this.#id(distinctId, 'distinctId');
+    this.#id(accountId, 'accountId');
+    return this.#writer.at;
   }
 
   #id(id: unknown, name: string): void {
@@ -210,25 +262,25 @@ export class FrameEncoder {
       throw new MillraceError('MILLRACE_MISSING_ID', `${name} is ${show(id)}; it must be a text`);
   }
 
-  /** Writes the values and returns their key list. */
-  #properties(root: Shape, properties: Properties, kind: number): Shape {
-    let shape = root;
-    for (const key in properties) {
-      const value: unknown = properties[key];
-      const next =
-        key === shape.lastKey ? shape.lastShape : this.#step(shape, key, { properties, value });
-      if (next === undefined || value === undefined || value === null) continue;
-      if (next.lift !== 0) this.#lift(next.lift, value);
-      else if (this.#value(value, key, kind)) shape = next;
+  #eventRoot(event: unknown): Shape {
+    if (typeof event === 'string') {
+      return this.#shapes.root(event, this.#strict ? checkEvent : allowEvent);
     }
-    return shape;
+    if (this.#strict) throw badEvent(event);
+    return this.#shapes.base;
   }
 
-  #value(value: unknown, key: string, kind: number): boolean {
-    if (kind >= USER_ADD && this.#strict) checkUserValue(kind, key, value);
-    if (typeof value !== 'string') return this.#writer.value(value, key);
-    this.#writer.string(value);
-    return true;
+  /** Writes any value, and returns the place after it; NONE: it has no place among the values. */
+  #value(value: unknown, { next, at }: { next: Shape; at: number }): number {
+    if (value === undefined || value === null) return NONE;
+    if (next.lift !== 0) {
+      this.#lift(next.lift, value);
+      return NONE;
+    }
+    const writer = this.#writer;
+    writer.at = at;
+    if (this.#strict && this.#kind >= USER_ADD) checkUserValue(this.#kind, next.key, value);
+    return writer.value(value, next.key) ? writer.at : NONE;
   }
 
   /** The slow way of a step: where names are checked, and inherited keys are told from own ones. */
@@ -257,6 +309,15 @@ export class FrameEncoder {
     this.#writer.string(shape.event);
     for (const key of shape.keys()) this.#writer.string(key);
     return INLINE_FROM + shape.size;
+  }
+
+  /** What a record of an event has besides its own properties. */
+  #addContext(shape: Shape, own: Properties, context: FrameContext): void {
+    const { supers } = context;
+    if (shape.comparedWith !== supers) this.#compare(shape, supers);
+    const isPlain = supers.inline === undefined && supers.lifted === undefined;
+    if (isPlain && context.dynamic === undefined) return;
+    if (this.#addDynamic(shape, own, context)) this.#flags |= FLAG_DYNAMIC;
   }
 
   /** Super properties have to be spelled as the record's own names: looked at once for a shape and an epoch. */
@@ -375,9 +436,8 @@ export class FrameEncoder {
     );
   }
 
-  /** Writes the lifted fields as a map from their number. False: there are none. */
-  #addExtras(): boolean {
-    if (!this.#hasLifted) return false;
+  /** Writes the lifted fields, if there are any, as a map from their number. */
+  #addExtras(): void {
     const writer = this.#writer;
     const headerAt = writer.skip(3);
     let count = 0;
@@ -388,37 +448,46 @@ export class FrameEncoder {
       writer.string(text);
       count += 1;
     }
-    if (count === 0) writer.at = headerAt;
-    else writer.mapHeader(headerAt, count);
-    return count > 0;
+    if (count === 0) {
+      writer.at = headerAt;
+      return;
+    }
+    writer.mapHeader(headerAt, count);
+    this.#flags |= FLAG_EXTRAS;
   }
 
   #fitsHeader(uuid: string): boolean {
     return this.#uuid && UUID_PATTERN.test(uuid);
   }
 
-  #writeUuid({ bytes, view }: WriteTarget, at: number): void {
-    const given = this.#hasLifted ? this.#lifted[LIFT_UUID] : undefined;
-    if (given === undefined) this.#freshUuid(view, at);
-    else if (UUID_PATTERN.test(given)) bytes.set(Buffer.from(given.replaceAll('-', ''), 'hex'), at);
-    // Otherwise the text is among the extras, and these bytes say so.
-    else bytes.fill(0, at, at + UUID_BYTES);
-  }
-
-  #freshUuid(view: DataView, at: number): void {
-    if (this.#uuidAt === UUID_POOL_WORDS) {
-      randomFillSync(this.#uuidPool);
-      this.#uuidAt = 0;
-    }
+  #freshUuid(words: Int32Array, wordAt: number): void {
+    if (this.#uuidAt === UUID_POOL_WORDS) this.#fillPool();
     const pool = this.#uuidPool;
     const from = this.#uuidAt;
-    // RFC 4122: version 4 in the high half of byte 6, variant 10 in the top of byte 8.
-    view.setUint32(at, pool[from] ?? 0);
-    view.setUint32(at + 4, ((pool[from + 1] ?? 0) & 0xffff_0fff) | 0x4000);
-    view.setUint32(at + 8, ((pool[from + 2] ?? 0) & 0x3fff_ffff) | 0x8000_0000);
-    view.setUint32(at + 12, pool[from + 3] ?? 0);
+    words[wordAt] = pool[from] ?? 0;
+    words[wordAt + 1] = pool[from + 1] ?? 0;
+    words[wordAt + 2] = pool[from + 2] ?? 0;
+    words[wordAt + 3] = pool[from + 3] ?? 0;
     this.#uuidAt = from + UUID_WORDS;
   }
+
+  #fillPool(): void {
+    const pool = this.#uuidPool;
+    randomFillSync(pool);
+    const bytes = new Uint8Array(pool.buffer);
+    for (let at = 0; at < bytes.length; at += UUID_BYTES) {
+      // RFC 4122: version 4 in the high half of byte 6, variant 10 in the top of byte 8.
+      bytes[at + 6] = ((bytes[at + 6] ?? 0) & 0x0f) | 0x40;
+      bytes[at + 8] = ((bytes[at + 8] ?? 0) & 0x3f) | 0x80;
+    }
+    this.#uuidAt = 0;
+  }
+}
+
+/** Writes the bytes of a uuid that the caller gave; zeros when they are a text among the extras. */
+function writeUuid(bytes: Uint8Array, at: number, uuid: string): void {
+  if (UUID_PATTERN.test(uuid)) bytes.set(Buffer.from(uuid.replaceAll('-', ''), 'hex'), at);
+  else bytes.fill(0, at, at + UUID_BYTES);
 }
 
 function hasValue(properties: Properties, key: string): boolean {

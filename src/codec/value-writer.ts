@@ -11,8 +11,6 @@ export const TIME_MIN_MS: number = startOfYearOne();
 export const TIME_MAX_MS: number = Date.UTC(9999, 11, 30);
 
 const UNCHECKED_DEPTH_MAX = 32;
-/** Past every limit: once there, each further write finds no room either, so one look at the end is enough. */
-const OVERFLOWED: number = 2 ** 52;
 const COUNT_MAX = 0xffff;
 const SHORT_STRING = 48;
 const BYTES_PER_UNIT_MAX = 3;
@@ -37,6 +35,7 @@ function startOfYearOne(): number {
 export class ValueWriter {
   readonly #strict: boolean;
   readonly #nested: ShapeTable;
+  #target: WriteTarget;
   #bytes: Uint8Array;
   #view: DataView;
   #buffer: Buffer;
@@ -49,19 +48,28 @@ export class ValueWriter {
   constructor(checks: 'strict' | 'none', nested: ShapeTable) {
     this.#strict = checks === 'strict';
     this.#nested = nested;
-    const { bytes, view, buffer } = writeTarget(new ArrayBuffer(0));
+    this.#target = writeTarget(new ArrayBuffer(0));
+    const { bytes, view, buffer } = this.#target;
     this.#bytes = bytes;
     this.#view = view;
     this.#buffer = buffer;
   }
 
   /** Writes into `[at, limit)` of `target` from now on. */
-  start({ bytes, view, buffer }: WriteTarget, at: number, limit: number): void {
-    this.#bytes = bytes;
-    this.#view = view;
-    this.#buffer = buffer;
+  start(target: WriteTarget, at: number, limit: number): void {
+    if (this.#target !== target) {
+      this.#target = target;
+      this.#bytes = target.bytes;
+      this.#view = target.view;
+      this.#buffer = target.buffer;
+    }
     this.#limit = limit;
     this.at = at;
+  }
+
+  /** Past the limit each further write finds no room either, so one look at the end is enough. */
+  #overflow(): void {
+    this.at = this.#limit + 1;
   }
 
   get isOverflowed(): boolean {
@@ -85,33 +93,13 @@ export class ValueWriter {
   }
 
   string(text: string): void {
-    const length = text.length;
-    if (length > SHORT_STRING) {
+    if (this.at + SMALL_BYTES > this.#limit || text.length > SHORT_STRING) {
       this.#longString(text);
       return;
     }
-    const at = this.at;
-    const bytes = this.#bytes;
-    const textAt = length < 32 ? at + 1 : at + 2;
-    if (textAt + length > this.#limit) {
-      this.at = OVERFLOWED;
-      return;
-    }
-    for (let index = 0; index < length; index += 1) {
-      const code = text.charCodeAt(index);
-      if (code > 0x7f) {
-        this.#unicodeString(text);
-        return;
-      }
-      bytes[textAt + index] = code;
-    }
-    if (length < 32) {
-      bytes[at] = 0xa0 | length;
-    } else {
-      bytes[at] = 0xd9;
-      bytes[at + 1] = length;
-    }
-    this.at = textAt + length;
+    const to = writeAscii(this.#bytes, this.at, text);
+    if (to === NOT_SMALL) this.#unicodeString(text);
+    else this.at = to;
   }
 
   /** A short text beyond ASCII: a loop here is faster than the way to the native encoder and back. */
@@ -152,7 +140,7 @@ export class ValueWriter {
     const textAt = at + headerBytes;
     // Three bytes a unit is only a bound; the true length is looked at before giving up.
     if (textAt + most > this.#limit && !this.#fits(text, textAt)) {
-      this.at = OVERFLOWED;
+      this.#overflow();
       return;
     }
     const written = this.#buffer.write(text, textAt, this.#limit - textAt, 'utf8');
@@ -176,29 +164,14 @@ export class ValueWriter {
   /** False: the number can't be carried, and nothing was written. */
   number(value: number, name: string): boolean {
     if (!this.#hasRoom(NUMBER_BYTES_MAX)) return true;
-    const at = this.at;
-    const bytes = this.#bytes;
-    const integer = value | 0;
-    // -0 passes as 0, as JSON prints it.
-    if (integer === value) {
-      if (integer >= 0 && integer < 0x80) {
-        bytes[at] = integer;
-        this.at = at + 1;
-      } else {
-        bytes[at] = 0xd2;
-        bytes[at + 1] = integer >> 24;
-        bytes[at + 2] = integer >> 16;
-        bytes[at + 3] = integer >> 8;
-        bytes[at + 4] = integer;
-        this.at = at + 5;
-      }
+    const to = writeNumber(this.#target, this.at, value);
+    if (to !== NOT_SMALL) {
+      this.at = to;
       return true;
     }
     if (!Number.isFinite(value)) return this.#refuse(name, value, 'must be a finite number');
-    if (value > NUMBER_WARN || value < -NUMBER_WARN) this.warnings += 1;
-    bytes[at] = 0xcb;
-    this.#view.setFloat64(at + 1, value);
-    this.at = at + 9;
+    this.warnings += 1;
+    this.at = writeDouble(this.#target, this.at, value);
     return true;
   }
 
@@ -349,7 +322,7 @@ export class ValueWriter {
 
   #hasRoom(count: number): boolean {
     if (this.at + count <= this.#limit) return true;
-    this.at = OVERFLOWED;
+    this.#overflow();
     return false;
   }
 
@@ -368,20 +341,92 @@ export class ValueWriter {
   }
 }
 
-/** Three views of the same memory: what one kind of write each is fastest with. */
+/** Room that {@link writeSmall} takes for granted, in bytes. */
+export const SMALL_BYTES: number = 2 + SHORT_STRING;
+/** The value is none that {@link writeSmall} writes; nothing of it counts. */
+export const NOT_SMALL = -1;
+
+/**
+ * Writes a value of the most common kinds at `at`, where there is room for SMALL_BYTES: an ASCII text of up to 48 characters,
+ * a number that needs no warning, a truth value.
+ *
+ * @returns place of the next byte, or NOT_SMALL
+ */
+export function writeSmall(target: WriteTarget, at: number, value: unknown): number {
+  // One comparison after the other: a switch over typeof asks the engine for the type's name first.
+  if (typeof value === 'string') return writeAscii(target.bytes, at, value);
+  if (typeof value === 'number') return writeNumber(target, at, value);
+  if (typeof value !== 'boolean') return NOT_SMALL;
+  target.bytes[at] = value ? 0xc3 : 0xc2;
+  return at + 1;
+}
+
+/** As {@link writeSmall}, for the id of a user: a text that is not empty, or nil for none. */
+export function writeSmallId(target: WriteTarget, at: number, id: unknown): number {
+  if (typeof id === 'string') return id === '' ? NOT_SMALL : writeAscii(target.bytes, at, id);
+  if (id !== undefined) return NOT_SMALL;
+  target.bytes[at] = 0xc0;
+  return at + 1;
+}
+
+function writeAscii(bytes: Uint8Array, at: number, text: string): number {
+  const length = text.length;
+  if (length > SHORT_STRING) return NOT_SMALL;
+  const textAt = length < 32 ? at + 1 : at + 2;
+  for (let index = 0; index < length; index += 1) {
+    const code = text.charCodeAt(index);
+    if (code > 0x7f) return NOT_SMALL;
+    bytes[textAt + index] = code;
+  }
+  if (length < 32) {
+    bytes[at] = 0xa0 | length;
+  } else {
+    bytes[at] = 0xd9;
+    bytes[at + 1] = length;
+  }
+  return textAt + length;
+}
+
+function writeNumber(target: WriteTarget, at: number, value: number): number {
+  const integer = value | 0;
+  // -0 passes as 0, as JSON prints it.
+  if (integer !== value) {
+    const isUsual = value <= NUMBER_WARN && value >= -NUMBER_WARN;
+    return isUsual ? writeDouble(target, at, value) : NOT_SMALL;
+  }
+  if (integer >= 0 && integer < 0x80) {
+    target.bytes[at] = integer;
+    return at + 1;
+  }
+  target.bytes[at] = 0xd2;
+  target.view.setInt32(at + 1, integer);
+  return at + 5;
+}
+
+function writeDouble({ bytes, view }: WriteTarget, at: number, value: number): number {
+  bytes[at] = 0xcb;
+  view.setFloat64(at + 1, value);
+  return at + 9;
+}
+
+/** Views of the same memory: what one kind of write each is fastest with. */
 export interface WriteTarget {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly buffer: Buffer;
+  readonly words: Int32Array;
+  readonly floats: Float64Array;
 }
 
-/** Views of `memory` to write into. */
+/** Views of `memory`, whose length is a multiple of 8, to write into. */
 export function writeTarget(memory: ArrayBuffer | SharedArrayBuffer): WriteTarget {
   return {
     bytes: new Uint8Array(memory),
     view: new DataView(memory),
     // Buffer.from(memory) shares it; the declared type covers only one of the two kinds of memory.
     buffer: Buffer.from(memory as ArrayBuffer),
+    words: new Int32Array(memory),
+    floats: new Float64Array(memory),
   };
 }
 

@@ -27,7 +27,7 @@ import {
   USER_DEL,
   USER_UNSET,
 } from '../record/types.ts';
-import { hashId } from './hash.ts';
+import { laneOfId } from './hash.ts';
 import { isPriority, isShed, priorityOf } from './priority.ts';
 
 export type Validation = 'throw' | 'drop' | 'off';
@@ -357,7 +357,7 @@ export class Recorder {
       );
     }
     const lanes = this.lanes;
-    const lane = lanes.length === 1 ? lanes[0] : lanes[hashId(id ?? '') % lanes.length];
+    const lane = lanes.length === 1 ? lanes[0] : lanes[laneOfId(id ?? '', lanes.length)];
     if (lane === undefined) throw new Error('millrace: a region without lanes');
     return lane;
   }
