@@ -1,117 +1,74 @@
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { availableParallelism, cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import Table from 'cli-table3';
-import { Command } from 'commander';
+import { writeFileSync } from 'node:fs';
+import { Command, InvalidArgumentError } from 'commander';
 import { parsePositive } from '../src/cli/arguments.ts';
-import { ReceiverProcess } from '../src/cli/receiver-process.ts';
-import { benchCaller } from './caller.ts';
-import { interleave, medianOf, type Series, summarize } from './measure.ts';
-
-interface SenderResult {
-  readonly seconds: number;
-  readonly cpuSeconds: number;
-  readonly rssMb: number;
-}
+import { machine, runBench, SUITES } from './bench.ts';
+import { peerVersions } from './peers/registry.ts';
+import { tableOf } from './table.ts';
 
 interface BenchFlags {
-  readonly rounds: number;
-  readonly records: number;
-  readonly json?: boolean;
+  readonly suite?: readonly string[];
+  readonly only?: readonly string[];
+  readonly rounds?: number;
+  readonly seconds?: number;
+  readonly quick?: boolean;
+  readonly json?: string | true;
 }
 
-const BATCH = 500;
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+const FULL = { rounds: 5, seconds: 3 };
+const QUICK = { rounds: 3, seconds: 0.5 };
 
-await new Command('bench')
-  .description('cost of a call, and sustained delivery, against the official SDK and log libraries')
-  .option('--rounds <n>', 'rounds of each contestant', parsePositive, 5)
-  .option('--records <n>', 'records of each delivery run', parsePositive, 200_000)
-  .option('--json', 'print one JSON object')
-  .action(run)
-  .parseAsync();
+// `npm run bench`, and `npx millrace bench`.
+try {
+  await new Command('bench')
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT_USAGE))
+    .showHelpAfterError()
+    .description('measures a call, delivery, ticks, memory and latency, against other libraries')
+    .option('--suite <names>', `of ${Object.keys(SUITES).join(', ')}; default: all`, parseSuites)
+    .option('--only <parts>', 'contestants whose name has one of these parts', parseList)
+    .option('--rounds <n>', `default ${FULL.rounds}`, parsePositive)
+    .option('--seconds <s>', `length of a stretch of load; default ${FULL.seconds}`, parsePositive)
+    .option('--quick', 'all suites in less than three minutes')
+    .option('--json [file]', 'all figures as JSON; without a file, on standard output')
+    .action(run)
+    .parseAsync();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = EXIT_FAILED;
+}
 
-async function run({ rounds, records, json }: BenchFlags): Promise<void> {
-  const receiver = await ReceiverProcess.start(['--mode', 'count']);
-  const caller = await benchCaller(receiver.url, rounds);
-  const http = await benchDelivery(['millrace-http', 'thinkingdata-node'], {
-    rounds,
-    records,
-    target: () => receiver.url,
-  });
-  const { records: received } = await receiver.snapshot();
-  await receiver.stop();
-  const files = await benchDelivery(['millrace-file', 'pino', 'winston'], {
-    rounds,
-    records,
-    target: () => mkdtempSync(join(tmpdir(), 'millrace-bench-')),
-  });
-  if (received === 0) throw new Error('the receiver got nothing');
-  const machine = `${cpus()[0]?.model ?? 'unknown'}, ${availableParallelism()} cores, Node ${process.version}`;
-  if (json === true) {
-    console.log(JSON.stringify({ machine, rounds, records, caller, ...http, files }));
-    return;
+async function run(flags: BenchFlags): Promise<void> {
+  const isQuick = flags.quick === true;
+  const { rounds, seconds } = isQuick ? QUICK : FULL;
+  const say = flags.json === true ? console.error : console.log;
+  say(`${machine()}, Node ${process.version}; medians, with the least and the most`);
+  const missing = Object.entries(peerVersions()).filter(([, version]) => version === undefined);
+  if (missing.length > 0) {
+    say(
+      `not installed, so not in it: ${missing.map(([name]) => name).join(', ')} (npm run bench:peers)`,
+    );
   }
-  console.log(`${machine}; ${rounds} rounds, interleaved; medians, with least and most\n`);
-  print('Caller: ns a call', caller, { digits: 0, best: 'low' });
-  print('HTTP, gzip, batches of 500: records a second', http.rates, { digits: 0, best: 'high' });
-  print('HTTP: CPU seconds of a million records', http.cpu, { digits: 2, best: 'low' });
-  print('Files: records a second', files.rates, { digits: 0, best: 'high' });
-  print('Files: CPU seconds of a million records', files.cpu, { digits: 2, best: 'low' });
-}
-
-/** Records a second and CPU seconds a million records, of contestants in processes of their own. */
-async function benchDelivery(
-  names: readonly string[],
-  { rounds, records, target }: { rounds: number; records: number; target: () => string },
-): Promise<{ rates: Series[]; cpu: Series[] }> {
-  const cpu = new Map<string, number[]>(names.map((name) => [name, []]));
-  const contestants = Object.fromEntries(
-    names.map((name) => [
-      name,
-      async () => {
-        const where = target();
-        const result = await runSender([name, where, String(records), String(BATCH)]);
-        if (where.startsWith(tmpdir())) rmSync(where, { recursive: true });
-        cpu.get(name)?.push((result.cpuSeconds * 1e6) / records);
-        return records / result.seconds;
-      },
-    ]),
-  );
-  const rates = await interleave(contestants, { rounds, warmUps: 0 });
-  return { rates, cpu: [...cpu].map(([name, values]) => ({ name, values })) };
-}
-
-async function runSender(args: readonly string[]): Promise<SenderResult> {
-  const path = fileURLToPath(new URL('./sender.js', import.meta.url));
-  const child = fork(path, args, { execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  const ended = once(child, 'exit');
-  const result = await Promise.race([
-    once(child, 'message').then(([message]: unknown[]) => message as SenderResult),
-    ended.then(([code]) => {
-      throw new Error(`${args[0]} ended with code ${code} and no result`);
-    }),
-  ]);
-  await ended;
-  return result;
-}
-
-function print(
-  title: string,
-  series: readonly Series[],
-  { digits, best }: { digits: number; best: 'low' | 'high' },
-): void {
-  const table = new Table({
-    head: [title, 'median', 'min', 'max', 'against the first'],
-    style: { head: [], border: [] },
+  const report = await runBench({
+    suites: flags.suite ?? Object.keys(SUITES),
+    only: flags.only ?? [],
+    rounds: flags.rounds ?? rounds,
+    seconds: flags.seconds ?? seconds,
+    isQuick,
+    onSection: (section) => say(`\n${tableOf(section)}`),
   });
-  const first = medianOf(series[0]?.values ?? []);
-  const show = (value: number) => value.toLocaleString('en-US', { maximumFractionDigits: digits });
-  for (const { name, median, min, max } of series.map(summarize)) {
-    const ratio = (median / first).toFixed(2);
-    table.push([name, show(median), show(min), show(max), `${ratio} ×`]);
-  }
-  console.log(`${table.toString()}\n(${best === 'low' ? 'less' : 'more'} is better)\n`);
+  const json = JSON.stringify(report);
+  if (flags.json === true) console.log(json);
+  else if (flags.json !== undefined) writeFileSync(flags.json, `${json}\n`);
+}
+
+function parseList(text: string): string[] {
+  return text.split(',').filter((part) => part !== '');
+}
+
+function parseSuites(text: string): string[] {
+  const names = parseList(text);
+  const wrong = names.find((name) => !Object.hasOwn(SUITES, name));
+  if (wrong === undefined && names.length > 0) return names;
+  throw new InvalidArgumentError(`It must be of ${Object.keys(SUITES).join(', ')}.`);
 }

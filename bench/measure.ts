@@ -1,44 +1,45 @@
-/** Figures of one contestant, one a round. */
-export interface Series {
-  readonly name: string;
-  readonly values: readonly number[];
-}
-
-export interface Summary {
-  readonly name: string;
+/** Middle and ends of some figures. */
+export interface Spread {
   readonly median: number;
   readonly min: number;
   readonly max: number;
 }
 
-export function summarize({ name, values }: Series): Summary {
+export interface Quantiles {
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+export function spreadOf(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  const isOdd = sorted.length % 2 === 1;
   return {
-    name,
-    median: medianOf(values),
+    median: isOdd ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2,
     min: sorted[0] ?? Number.NaN,
     max: sorted.at(-1) ?? Number.NaN,
   };
 }
 
-export function medianOf(values: readonly number[]): number {
+export function quantilesOf(values: readonly number[]): Quantiles {
   const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2;
+  const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))] ?? 0;
+  return { p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-/** Runs each contestant once a round, in turn, so that whatever else the machine does hits all alike. */
-export async function interleave(
-  contestants: Readonly<Record<string, () => number | Promise<number>>>,
+/** Runs each once a round, in turn, so that whatever else the machine does hits all alike; `warmUps` rounds don't count. */
+export async function interleave<T>(
+  runs: readonly (() => T | Promise<T>)[],
   { rounds, warmUps }: { rounds: number; warmUps: number },
-): Promise<Series[]> {
-  const values = new Map<string, number[]>(Object.keys(contestants).map((name) => [name, []]));
+): Promise<T[][]> {
+  const results: T[][] = runs.map(() => []);
   for (let round = -warmUps; round < rounds; round += 1) {
-    for (const [name, run] of Object.entries(contestants)) {
-      const value = await run();
-      if (round >= 0) values.get(name)?.push(value);
+    for (const [index, run] of runs.entries()) {
+      const result = await run();
+      if (round >= 0) results[index]?.push(result);
     }
   }
-  return [...values].map(([name, list]) => ({ name, values: list }));
+  return results;
 }

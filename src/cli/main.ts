@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { MillraceError } from '../base/errors.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
+import { benchCommand } from './bench.ts';
 import { checkCommand } from './check.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
@@ -26,6 +27,7 @@ for (const command of [
   spoolCommand(),
   doctorCommand(),
   topCommand(),
+  benchCommand(),
 ]) {
   program.addCommand(command.exitOverride());
 }

@@ -1,0 +1,97 @@
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { Contestant, type Entry } from './arena.ts';
+import { isInstalled, peerOf, peerVersions } from './peers/registry.ts';
+import { ReceiverProcess } from './receiver-process.ts';
+import { benchCaller } from './suites/caller.ts';
+import { benchPipeline } from './suites/pipeline.ts';
+import type { Section, Suite } from './suites/suite.ts';
+
+/** By name, in the order they are run. */
+export const SUITES: Readonly<Record<string, Suite>> = {
+  caller: benchCaller,
+  pipeline: benchPipeline,
+};
+
+export interface BenchOptions {
+  readonly suites: readonly string[];
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly isQuick: boolean;
+  /** Parts of names: only contestants with one of them enter, and the baselines. Empty: all. */
+  readonly only: readonly string[];
+  /** Hears of each section as soon as it is there. */
+  readonly onSection: (section: Section) => void;
+}
+
+/** Everything a run found, as it is written to JSON. */
+export interface BenchReport {
+  readonly machine: string;
+  readonly node: string;
+  readonly startedAt: string;
+  readonly rounds: number;
+  readonly seconds: number;
+  /** By package; null: not installed, so its contestants did not take part. */
+  readonly peers: Readonly<Record<string, string | null>>;
+  readonly sections: readonly Section[];
+}
+
+/**
+ * Runs suites one after the other.
+ *
+ * @throws Error when a suite fails, records of ours are missing included: no figure of it is given then
+ */
+export async function runBench(options: BenchOptions): Promise<BenchReport> {
+  const { rounds, seconds } = options;
+  const startedAt = new Date().toISOString();
+  const receiver = await ReceiverProcess.start();
+  const sections: Section[] = [];
+  try {
+    for (const name of options.suites) {
+      const found = await runSuite(name, receiver, options);
+      for (const section of found) options.onSection(section);
+      sections.push(...found);
+    }
+  } finally {
+    await receiver.stop();
+  }
+  const versions = Object.entries(peerVersions()).map(([name, version]) => [name, version ?? null]);
+  const peers = Object.fromEntries(versions) as Record<string, string | null>;
+  return { machine: machine(), node: process.version, startedAt, rounds, seconds, peers, sections };
+}
+
+/** Processor, cores and memory. */
+export function machine(): string {
+  const model = cpus()[0]?.model ?? 'unknown processor';
+  return `${model}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB`;
+}
+
+function takesPart(peer: string, { only }: BenchOptions): boolean {
+  if (!isInstalled(peer)) return false;
+  if (only.length === 0 || peerOf(peer).goesTo === 'nowhere') return true;
+  return only.some((part) => peer.includes(part));
+}
+
+async function runSuite(
+  name: string,
+  receiver: ReceiverProcess,
+  options: BenchOptions,
+): Promise<Section[]> {
+  const suite = SUITES[name];
+  if (suite === undefined) throw new Error(`there is no suite ${name}`);
+  const { rounds, seconds, isQuick } = options;
+  const entered: Contestant[] = [];
+  const enter = async (entries: readonly Entry[]) => {
+    const from = entered.length;
+    for (const entry of entries) {
+      if (takesPart(entry.peer, options)) entered.push(await Contestant.open(entry, receiver));
+    }
+    return entered.slice(from);
+  };
+  try {
+    const sections = await suite({ rounds, seconds, isQuick, receiver, enter });
+    for (const contestant of entered) await contestant.close();
+    return sections;
+  } finally {
+    for (const contestant of entered) await contestant.abort();
+  }
+}
