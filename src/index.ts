@@ -33,5 +33,5 @@ export type {
   PropertyValue,
   SettledOutcome,
 } from './record/types.ts';
-export { type CheckReport, check, type LineProblem } from './ship/check.ts';
+export { type CheckOptions, type CheckReport, check, type LineProblem } from './ship/check.ts';
 export { type ShipAccount, type ShipOptions, ship } from './ship/ship.ts';

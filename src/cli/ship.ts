@@ -1,6 +1,7 @@
-import { Command } from 'commander';
-import { type ShipAccount, ship } from '../ship/ship.ts';
-import { parsePositive } from './arguments.ts';
+import { Command, InvalidArgumentError } from 'commander';
+import { type ShipAccount, type ShipOptions, ship } from '../index.ts';
+import { parseCount, parsePort, parsePositive } from './arguments.ts';
+import { Progress } from './progress.ts';
 import { firstSignal } from './signals.ts';
 
 interface ShipFlags {
@@ -8,12 +9,23 @@ interface ShipFlags {
   readonly appid: string;
   readonly once?: boolean;
   readonly removeAfter?: number;
-  readonly batch: number;
+  readonly batch?: number;
+  readonly compress?: number;
+  readonly concurrency?: number;
+  readonly ordering?: 'head' | 'file';
+  readonly rate?: number;
+  readonly poll?: number;
+  readonly lines?: 'contract' | 'json';
+  readonly match?: RegExp;
+  readonly state?: string;
   readonly quarantine?: string;
+  readonly metricsPort?: number;
+  readonly metricsHost?: string;
   readonly json?: boolean;
 }
 
-const PROGRESS_MS = 1000;
+const TELL_MS = 10_000;
+const MIB: number = 1024 * 1024;
 
 /** `millrace ship`: what LogBus does. */
 export function shipCommand(): Command {
@@ -23,12 +35,22 @@ export function shipCommand(): Command {
     .requiredOption('--url <url>', 'the receiver')
     .requiredOption('--appid <id>', 'the app id')
     .option('--once', 'end when everything there is has been shipped')
-    .option('--remove-after <days>', 'remove files that are done with and this old', parsePositive)
-    .option('--batch <records>', 'records of one request', parsePositive, 500)
+    .option('--remove-after <days>', 'remove files that are done with and this old', parseDays)
+    .option('--batch <records>', 'records of one request (default: 2000)', parsePositive)
+    .option('--compress <level>', 'gzip level; 0: none (default: 2)', parseCount)
+    .option('--concurrency <count>', 'sequences of files at a time (default: 4)', parsePositive)
+    .option('--ordering <head|file>', 'files of one prefix in order, or each by itself')
+    .option('--rate <records>', 'most records a second', parsePositive)
+    .option('--poll <ms>', 'how often the folder is looked at (default: 500)', parsePositive)
+    .option('--lines <contract|json>', 'what a line must be to be sent (default: contract)')
+    .option('--match <regexp>', 'names of log files', parsePattern)
     .option(
-      '--quarantine <file>',
-      'where bad lines go (default: .millrace-bad.jsonl in the folder)',
+      '--state <dir>',
+      'folder of checkpoint and lock (default: .millrace-ship in the folder)',
     )
+    .option('--quarantine <file>', 'where bad lines go (default: bad.jsonl in the state folder)')
+    .option('--metrics-port <port>', 'serve GET /metrics at this port', parsePort)
+    .option('--metrics-host <host>', 'and this address (default: 127.0.0.1)')
     .option('--json', 'print the final counts as one JSON object')
     .action(run);
 }
@@ -36,28 +58,74 @@ export function shipCommand(): Command {
 async function run(directory: string, flags: ShipFlags): Promise<void> {
   const stop = new AbortController();
   firstSignal().then(() => stop.abort());
-  let toldAtMs = 0;
-  const show = (account: ShipAccount) => {
-    if (flags.json === true || performance.now() - toldAtMs < PROGRESS_MS) return;
-    toldAtMs = performance.now();
-    console.log(textOf(account));
-  };
+  const view = new ShipView(flags);
   const account = await ship({
     directory,
-    url: flags.url,
-    appId: flags.appid,
-    batchSize: flags.batch,
+    ...optionsOf(flags),
     signal: stop.signal,
     onError: ({ code, message }) => console.error(`${code}: ${message}`),
-    onProgress: show,
-    ...(flags.once === true ? { once: true } : {}),
-    ...(flags.removeAfter === undefined ? {} : { removeAfterDays: flags.removeAfter }),
-    ...(flags.quarantine === undefined ? {} : { quarantine: flags.quarantine }),
+    onProgress: (now) => view.show(now),
   });
+  view.end();
   console.log(flags.json === true ? JSON.stringify(account) : textOf(account));
-  process.exit(account.bad + account.rejected === 0 ? 0 : 1);
+  const { bad, rejected, failedFiles } = account;
+  process.exit(bad + rejected + failedFiles === 0 ? 0 : 1);
 }
 
-function textOf({ files, lines, delivered, rejected, bad }: ShipAccount): string {
-  return `${lines} lines of ${files} files: ${delivered} delivered, ${rejected} refused, ${bad} bad`;
+function optionsOf(flags: ShipFlags): Omit<ShipOptions, 'directory'> {
+  const { appid, removeAfter, batch, poll, state, json: _json, ...same } = flags;
+  const renamed = {
+    removeAfterDays: removeAfter,
+    batchSize: batch,
+    pollMs: poll,
+    stateDirectory: state,
+  };
+  const given = Object.entries(renamed).filter(([, value]) => value !== undefined);
+  return { ...same, appId: appid, ...Object.fromEntries(given) };
+}
+
+/** A bar for `--once`, a line now and then otherwise. */
+class ShipView {
+  readonly #flags: ShipFlags;
+  readonly #progress = new Progress();
+  readonly #startMs: number = performance.now();
+  #toldMs: number = performance.now();
+
+  constructor(flags: ShipFlags) {
+    this.#flags = flags;
+  }
+
+  show(account: ShipAccount): void {
+    const { doneBytes, totalBytes, lines } = account;
+    if (this.#flags.once === true) {
+      const rate = Math.round(lines / ((performance.now() - this.#startMs) / 1000));
+      const words = `${(doneBytes / MIB).toFixed(0)} of ${(totalBytes / MIB).toFixed(0)} MiB, ${rate} lines/s`;
+      this.#progress.show(doneBytes / totalBytes, words);
+      return;
+    }
+    if (this.#flags.json === true || performance.now() - this.#toldMs < TELL_MS) return;
+    this.#toldMs = performance.now();
+    console.log(textOf(account));
+  }
+
+  end(): void {
+    this.#progress.end();
+  }
+}
+
+function textOf({ files, lines, delivered, rejected, bad, failedFiles }: ShipAccount): string {
+  const failed = failedFiles === 0 ? '' : `, ${failedFiles} files can't be read`;
+  return `${lines} lines of ${files} files: ${delivered} delivered, ${rejected} refused, ${bad} bad${failed}`;
+}
+
+function parseDays(text: string): number {
+  return text === '0' ? 0 : parsePositive(text);
+}
+
+function parsePattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InvalidArgumentError(String(error));
+  }
 }

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { MillraceError } from '../base/errors.ts';
 
 /** The thin files under `workers/`. */
-export type WorkerName = 'http' | 'file' | 'custom';
+export type WorkerName = 'http' | 'file' | 'custom' | 'check';
 
 /**
  * Path of the file a worker thread starts from. Found on call, not at import: a bundle has no place beside `workers/`.

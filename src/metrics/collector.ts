@@ -1,7 +1,7 @@
-import { type Metric as PromMetric, Registry } from 'prom-client';
+import { Counter, Gauge, type Metric as PromMetric, Registry } from 'prom-client';
 import type { Exemplar } from '../lane/ledger.ts';
 import type { Readings } from '../lane/readings.ts';
-import { CATALOGUE, type HistogramSample, type Metric } from './catalogue.ts';
+import { CATALOGUE, type HistogramSample, type Metric, type Sample } from './catalogue.ts';
 import type { MetricsSource } from './source.ts';
 
 /** A Registry of prom-client. */
@@ -260,5 +260,49 @@ function promExemplar({
     labelSet: { lane: String(lane), worker: String(worker) },
     value,
     timestamp: Number(seconds.toFixed(3)),
+  };
+}
+
+/** A metric of something else than a client, without its labels. */
+interface ValueOf<T> {
+  readonly type: 'counter' | 'gauge';
+  readonly name: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+  readonly read: (source: T) => readonly Sample[];
+}
+
+export function newRegistry(): MetricsRegistry {
+  return new Registry();
+}
+
+/** Puts the metrics of one source into a registry, read at each scrape. The function it returns takes them out again. */
+export function exposeValues<T>(
+  registry: MetricsRegistry,
+  catalogue: readonly ValueOf<T>[],
+  read: () => T,
+): () => void {
+  for (const { type, name, help, labels, read: readValues } of catalogue) {
+    const options = { name, help, labelNames: [...labels], registers: [registry] };
+    if (type === 'gauge') {
+      new Gauge({
+        ...options,
+        collect() {
+          this.reset();
+          for (const sample of readValues(read())) this.set(sample.labels, sample.value);
+        },
+      });
+      continue;
+    }
+    new Counter({
+      ...options,
+      collect() {
+        this.reset();
+        for (const sample of readValues(read())) this.inc(sample.labels, sample.value);
+      },
+    });
+  }
+  return () => {
+    for (const { name } of catalogue) registry.removeSingleMetric(name);
   };
 }

@@ -1,290 +1,196 @@
-import { appendFileSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import { MillraceError } from '../base/errors.ts';
-import { Control, MODE_STOP } from '../lane/control.ts';
-import { LedgerWriter } from '../lane/ledger.ts';
-import { DELIVERED, REJECTED } from '../lane/settlement.ts';
-import { parseEndpoint } from '../sink/endpoint.ts';
+import { join, resolve } from 'node:path';
+import { type MillraceError, show } from '../base/errors.ts';
+import { OptionReader } from '../engine/option-reader.ts';
+import { LIBRARY_VERSION } from '../engine/version.ts';
+import { STATE_FOLDER } from '../lines/marks.ts';
+import { exposeValues, type MetricsRegistry, newRegistry } from '../metrics/collector.ts';
+import { MetricsEndpoint } from '../metrics/endpoint.ts';
+import { SHIP_CATALOGUE } from '../metrics/ship-catalogue.ts';
+import { type Endpoint, parseEndpoint } from '../sink/endpoint.ts';
 import { HttpSink } from '../sink/http.ts';
-import { DeadLetterFile } from '../worker/dead-letter.ts';
-import { Delivery, type DeliveryJob } from '../worker/delivery.ts';
-import { Gate } from '../worker/gate.ts';
-import { problemOf } from './check.ts';
-import { Checkpoints } from './checkpoints.ts';
-import { LineReader } from './lines.ts';
+import { RawDelivery } from '../worker/raw-delivery.ts';
+import { type ShipAccount, type ShipPlan, Shipper } from './shipper.ts';
+
+export type { ShipAccount } from './shipper.ts';
 
 export interface ShipOptions {
+  /** Folder of log files. */
   readonly directory: string;
+  /** The receiver: http or https, with or without a path. */
   readonly url: string;
   readonly appId: string;
-  /** Records of one request; default 500. */
-  readonly batchSize?: number;
   /** End when everything there is has been shipped; default: follow the folder. */
   readonly once?: boolean;
+  /** Records of one request, at most 2000 (default). */
+  readonly batchSize?: number;
+  /** JSON text of one request before compression, in bytes; default 512 KiB. A longer line goes alone. */
+  readonly batchBytes?: number;
+  /** gzip level, 1 to 9, or 0 for none; default 2. */
+  readonly compress?: number;
+  /** Longest time of one request, in ms; default 30 000. */
+  readonly timeoutMs?: number;
   /** How often the folder is looked at, in ms; default 500. */
   readonly pollMs?: number;
+  /** Sequences of files shipped at the same time; default 4. */
+  readonly concurrency?: number;
+  /** 'head' (default): files that differ only in date and number go one after the other; 'file': each by itself, in order of its lines only. */
+  readonly ordering?: 'head' | 'file';
+  /** Most records a second; default: no limit. */
+  readonly rate?: number;
+  /** What a line must be: 'contract' (default), or 'json': any JSON object; other lines go to the quarantine. */
+  readonly lines?: 'contract' | 'json';
+  /** Names of log files; default: as this library and the official SDKs give them, plain or `.gz`. */
+  readonly match?: RegExp;
   /** Files that are done with and this old are removed; default: none is. */
   readonly removeAfterDays?: number;
-  /** Where lines that are no records, and records refused for good, are kept; default `.millrace-bad.jsonl` in the folder. */
+  /** Folder for checkpoint, lock and quarantine; default `.millrace-ship` in the folder. */
+  readonly stateDirectory?: string;
+  /** File for lines that are no records, and those refused for good; default `bad.jsonl` in the state directory. */
   readonly quarantine?: string;
-  /** Ends the work in good order. */
+  /** Serves the metrics at this port of `metricsHost`; default: not at all. */
+  readonly metricsPort?: number;
+  /** Default 127.0.0.1. */
+  readonly metricsHost?: string;
+  /** A prom-client Registry to add the metrics to. */
+  readonly register?: MetricsRegistry;
+  /** Ends the work in good order: what is under way has five seconds. */
   readonly signal?: AbortSignal;
+  /** Hears of trouble with files and the receiver; default: a process warning. */
   readonly onError?: (error: MillraceError) => void;
+  /** Hears of the counts, at most ten times a second. */
   readonly onProgress?: (account: ShipAccount) => void;
 }
 
-/** Counts of records and lines since the start. */
-export interface ShipAccount {
-  readonly files: number;
-  readonly lines: number;
-  readonly delivered: number;
-  /** Refused for good by the receiver. */
-  readonly rejected: number;
-  /** Lines that are no records. */
-  readonly bad: number;
-  readonly bytes: number;
+interface CheckedOptions {
+  readonly plan: ShipPlan;
+  readonly endpoint: Endpoint;
+  readonly appId: string;
+  readonly compress: number;
+  readonly timeoutMs: number;
+  readonly metricsPort: number | undefined;
+  readonly metricsHost: string;
 }
 
-const CHECKPOINT_NAME = '.millrace-ship.json';
-const QUARANTINE_NAME = '.millrace-bad.jsonl';
-const LOG_NAME = /(^|\.)log\.\d{4}-\d{2}-\d{2}/;
-const BATCH_BYTES: number = 512 * 1024;
-const ATTEMPT_MS = 30_000;
+const KIB = 1024;
+const QUARANTINE_NAME = 'bad.jsonl';
+const PORT_MAX = 65_535;
 const DAY_MS = 86_400_000;
 
-interface LogFile {
-  readonly name: string;
-  readonly path: string;
-  readonly inode: string;
-  readonly modifiedMs: number;
-}
-
-/** Lines on their way, laid out as a sink wants them. */
-interface Load {
-  readonly text: Buffer;
-  readonly starts: Uint32Array;
-  readonly ends: Uint32Array;
-  readonly count: number;
-  /** Byte of the file after the last line read. */
-  readonly offset: number;
-}
-
 /**
- * Follows a folder of log files and delivers them by HTTP, file after file in the order of their names: at least once, and
- * once at the receiver for records with a `#uuid`. What is acknowledged is noted in `.millrace-ship.json` in the folder, so it goes on
- * there after any end.
+ * Delivers a folder of log files by HTTP, as LogBus does: complete lines, each file in its order, at least once, and once at the receiver for
+ * records with a `#uuid`. What is acknowledged is noted, so it goes on there after any end. The work is done on the
+ * calling thread: in a game server's place run `millrace ship` as a process of its own.
  *
- * @throws MillraceError MILLRACE_OPTIONS for a bad URL; MILLRACE_UNAVAILABLE when the folder can't be read
+ * @returns the counts, when the signal came, or with `once` when all is shipped
+ * @throws MillraceError MILLRACE_OPTIONS with everything that is wrong with the options; MILLRACE_UNAVAILABLE when the folder
+ * can't be read, or another shipper has it
  */
 export async function ship(options: ShipOptions): Promise<ShipAccount> {
-  const shipper = new Shipper(options);
+  const checked = checkOptions(options);
+  const { endpoint, appId, compress, timeoutMs, plan } = checked;
+  const onError = options.onError ?? warn;
+  const sink = HttpSink.open({
+    kind: 'http',
+    endpoint,
+    appId,
+    headers: {},
+    compress: compress === 0 ? 'none' : 'gzip',
+    level: compress,
+    timeoutMs,
+    connections: plan.concurrency,
+    version: LIBRARY_VERSION,
+  });
+  const delivery = new RawDelivery({ sink, attemptTimeoutMs: timeoutMs, onTrouble: onError });
   try {
-    await shipper.run();
+    const shipper = Shipper.open(plan, {
+      delivery,
+      signal: options.signal,
+      onError,
+      onProgress: options.onProgress ?? (() => undefined),
+    });
+    return await runMeasured(shipper, options.register, checked);
   } finally {
+    await delivery.close();
+  }
+}
+
+async function runMeasured(
+  shipper: Shipper,
+  register: MetricsRegistry | undefined,
+  { metricsPort, metricsHost }: CheckedOptions,
+): Promise<ShipAccount> {
+  const registry = register ?? newRegistry();
+  const withdraw = exposeValues(registry, SHIP_CATALOGUE, () => shipper.readings);
+  let metrics: MetricsEndpoint | undefined;
+  try {
+    if (metricsPort !== undefined) {
+      metrics = await MetricsEndpoint.open({ registry, port: metricsPort, host: metricsHost });
+    }
+    await shipper.run();
+    return shipper.account;
+  } finally {
+    withdraw();
+    await metrics?.close();
     await shipper.close();
   }
-  return shipper.account;
 }
 
-class Shipper {
-  readonly #options: ShipOptions;
-  readonly #control: Control = Control.create();
-  readonly #sink: HttpSink;
-  readonly #delivery: Delivery;
-  readonly #checkpoints: Checkpoints;
-  readonly #quarantine: string;
-  readonly #seen = new Set<string>();
-  readonly #counts = { files: 0, lines: 0, delivered: 0, rejected: 0, bad: 0, bytes: 0 };
-
-  constructor(options: ShipOptions) {
-    const { directory, url, appId } = options;
-    this.#options = options;
-    this.#quarantine = options.quarantine ?? join(directory, QUARANTINE_NAME);
-    this.#checkpoints = guard(directory, () => Checkpoints.read(join(directory, CHECKPOINT_NAME)));
-    this.#sink = HttpSink.open({
-      kind: 'http',
-      endpoint: parseEndpoint(url),
-      appId,
-      headers: {},
-      compress: 'gzip',
-      level: 2,
-      timeoutMs: ATTEMPT_MS,
-      connections: 4,
-      version: 'ship',
-    });
-    this.#delivery = new Delivery({
-      sink: this.#sink,
-      gate: new Gate(this.#control, 'breaker'),
-      ledger: new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(0)),
-      limits: { retries: 'forever', baseMs: 200, capMs: 30_000 },
-      attemptTimeoutMs: ATTEMPT_MS,
-      onExhausted: 'expire',
-      deadLetter: new DeadLetterFile(this.#quarantine),
-      onTrouble: (error) => options.onError?.(error),
-    });
-    options.signal?.addEventListener('abort', () => {
-      this.#control.mode = MODE_STOP;
-    });
-  }
-
-  get account(): ShipAccount {
-    return { ...this.#counts };
-  }
-
-  get #isStopped(): boolean {
-    return this.#options.signal?.aborted === true;
-  }
-
-  async run(): Promise<void> {
-    const { once = false, pollMs = 500 } = this.#options;
-    for (;;) {
-      const shipped = await this.#pass();
-      if (this.#isStopped || (once && shipped === 0)) return;
-      if (shipped === 0) await delay(pollMs);
-    }
-  }
-
-  async close(): Promise<void> {
-    await this.#sink.close();
-  }
-
-  /** Looks at every file once; returns how many lines were new. */
-  async #pass(): Promise<number> {
-    const files = guard(this.#options.directory, () => logFiles(this.#options.directory));
-    const before = this.#counts.lines;
-    for (const file of files) {
-      if (this.#isStopped) break;
-      await this.#shipFile(file);
-    }
-    this.#checkpoints.keepOnly(new Set(files.map(({ inode }) => inode)));
-    return this.#counts.lines - before;
-  }
-
-  async #shipFile(file: LogFile): Promise<void> {
-    let reader: LineReader;
-    try {
-      const probe = new LineReader(file.path, 0);
-      const offset = this.#checkpoints.offsetOf(file, probe);
-      probe.close();
-      reader = new LineReader(file.path, offset);
-    } catch (error) {
-      // Renamed, removed or half packed: the next look finds what has become of it.
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#tell(file, error);
-      return;
-    }
-    try {
-      await this.#shipLines(file, reader);
-    } finally {
-      reader.close();
-    }
-  }
-
-  async #shipLines(file: LogFile, reader: LineReader): Promise<void> {
-    for (;;) {
-      const load = this.#load(file, reader);
-      if (load === undefined) break;
-      if (!(await this.#deliver(load))) return;
-      this.#checkpoints.set(file, load.offset, reader);
-      this.#options.onProgress?.(this.account);
-    }
-    if (!this.#seen.has(file.inode)) {
-      this.#seen.add(file.inode);
-      this.#counts.files += 1;
-    }
-    this.#removeOld(file);
-  }
-
-  #removeOld({ path, modifiedMs }: LogFile): void {
-    const { removeAfterDays } = this.#options;
-    if (removeAfterDays === undefined) return;
-    if (Date.now() - modifiedMs > removeAfterDays * DAY_MS) rmSync(path, { force: true });
-  }
-
-  /** The next lines; those that are no records are put aside. Undefined: there is no line. */
-  #load(file: LogFile, reader: LineReader): Load | undefined {
-    const { batchSize = 500 } = this.#options;
-    const parts: Buffer[] = [Buffer.from(' ')];
-    const starts = new Uint32Array(batchSize);
-    const ends = new Uint32Array(batchSize);
-    let at = 1;
-    let count = 0;
-    let lines = 0;
-    while (count < batchSize && at < BATCH_BYTES) {
-      const line = reader.next();
-      if (line === undefined) break;
-      lines += 1;
-      if (!this.#isGood(file, line, reader.offset)) continue;
-      starts[count] = at;
-      ends[count] = at + line.length;
-      count += 1;
-      at += line.length + 1;
-      parts.push(Buffer.from(line), Buffer.from(this.#sink.separator));
-    }
-    this.#counts.lines += lines;
-    if (lines === 0) return undefined;
-    return { text: Buffer.concat(parts), starts, ends, count, offset: reader.offset };
-  }
-
-  #isGood(file: LogFile, line: Buffer, offset: number): boolean {
-    const problem = problemOf(line);
-    if (problem === undefined) return true;
-    this.#counts.bad += 1;
-    const entry = {
-      file: file.name,
-      byte: offset - line.length - 1,
-      ...problem,
-      line: line.toString('utf8'),
-    };
-    appendFileSync(this.#quarantine, `${JSON.stringify(entry)}\n`, { mode: 0o600 });
-    return false;
-  }
-
-  /** True: every record has its fate. */
-  async #deliver({ text, starts, ends, count }: Load): Promise<boolean> {
-    if (count === 0) return true;
-    let open = 0;
-    const job: DeliveryJob = {
-      batch: { count, text: { bytes: text }, starts, ends },
-      hold: () => (this.#isStopped ? -1 : open),
-      release: () => undefined,
-      settle: ({ from, to }, counter, { sentBytes }) => {
-        open = to;
-        this.#counts.bytes += sentBytes;
-        if (counter === DELIVERED) this.#counts.delivered += to - from;
-        if (counter === REJECTED) this.#counts.rejected += to - from;
-      },
-      countDeadLettered: () => undefined,
-    };
-    const end = await this.#delivery.run(job);
-    return end.kind === 'done';
-  }
-
-  #tell({ name }: LogFile, error: unknown): void {
-    const message = `${name} can't be read: ${error}`;
-    this.#options.onError?.(new MillraceError('MILLRACE_UNAVAILABLE', message, error));
-  }
+function checkOptions(options: ShipOptions): CheckedOptions {
+  const reader = new OptionReader('ship', options);
+  for (const name of ['signal', 'register']) reader.raw(name);
+  for (const name of ['onError', 'onProgress']) reader.callback(name);
+  const url = reader.requiredText('url');
+  const endpoint = url === '' ? undefined : reader.check(() => parseEndpoint(url));
+  const timeoutMs = reader.integer('timeoutMs', { min: 1, max: DAY_MS, fallback: 30_000 });
+  const compress = reader.integer('compress', { min: 0, max: 9, fallback: 2 });
+  const metricsPort = reader.has('metricsPort')
+    ? reader.integer('metricsPort', { min: 0, max: PORT_MAX, fallback: 0 })
+    : undefined;
+  const metricsHost = reader.text('metricsHost') ?? '127.0.0.1';
+  const appId = reader.requiredText('appId');
+  const plan = readPlan(reader);
+  reader.finish();
+  // finish() has thrown when there is none.
+  const known = endpoint ?? parseEndpoint(url);
+  return { plan, endpoint: known, appId, compress, timeoutMs, metricsPort, metricsHost };
 }
 
-function guard<T>(directory: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    const message = `the folder ${directory} can't be shipped: ${error}`;
-    throw new MillraceError('MILLRACE_UNAVAILABLE', message, error);
+function readPlan(reader: OptionReader): ShipPlan {
+  const directory = resolve(reader.requiredText('directory'));
+  const stateDirectory = reader.text('stateDirectory') ?? join(directory, STATE_FOLDER);
+  const match = reader.raw('match');
+  if (match !== undefined && !(match instanceof RegExp)) {
+    reader.fail(`match is ${show(match)}; it must be a RegExp`);
   }
+  const removeAfterDays = reader.has('removeAfterDays')
+    ? reader.number('removeAfterDays', { min: 0, max: 1e6, fallback: 0 })
+    : undefined;
+  const rate = reader.has('rate')
+    ? reader.number('rate', { min: 1, max: 1e9, fallback: 1 })
+    : undefined;
+  return {
+    directory,
+    stateDirectory,
+    quarantine: reader.text('quarantine') ?? join(stateDirectory, QUARANTINE_NAME),
+    match: match instanceof RegExp ? match : undefined,
+    limits: {
+      recordsMax: reader.integer('batchSize', { min: 1, max: 2000, fallback: 2000 }),
+      bytesMax: reader.integer('batchBytes', {
+        min: KIB,
+        max: 16 * KIB * KIB,
+        fallback: 512 * KIB,
+      }),
+      rule: reader.oneOf('lines', ['contract', 'json'] as const, 'contract'),
+    },
+    isOnce: reader.flag('once', 'off'),
+    pollMs: reader.integer('pollMs', { min: 1, max: DAY_MS, fallback: 500 }),
+    removeAfterMs: removeAfterDays === undefined ? undefined : removeAfterDays * DAY_MS,
+    concurrency: reader.integer('concurrency', { min: 1, max: 256, fallback: 4 }),
+    ordering: reader.oneOf('ordering', ['head', 'file'] as const, 'head'),
+    rate,
+  };
 }
 
-/** The log files of a folder, oldest first by name; a packed one stands where its plain one stood. */
-function logFiles(directory: string): LogFile[] {
-  const files: LogFile[] = [];
-  for (const name of readdirSync(directory)) {
-    if (!LOG_NAME.test(name)) continue;
-    const path = join(directory, name);
-    const facts = statSync(path, { throwIfNoEntry: false });
-    if (facts === undefined || !facts.isFile()) continue;
-    files.push({ name, path, inode: `${facts.dev}:${facts.ino}`, modifiedMs: facts.mtimeMs });
-  }
-  const keyOf = ({ name }: LogFile) => name.replace(/\.gz$/, '');
-  return files.sort((a, b) => keyOf(a).localeCompare(keyOf(b), 'en', { numeric: true }));
+function warn(error: MillraceError): void {
+  process.emitWarning(error);
 }
