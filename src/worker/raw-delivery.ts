@@ -22,6 +22,8 @@ export interface RawDeliveryParts {
   readonly onTrouble: (error: MillraceError) => void;
 }
 
+/** All counts are of one thread. */
+const SLOT = 0;
 const RETRY_BASE_MS = 200;
 const RETRY_CAP_MS = 30_000;
 
@@ -31,15 +33,17 @@ const RETRY_CAP_MS = 30_000;
  */
 export class RawDelivery {
   readonly #control: Control = Control.create();
+  readonly #reader: LedgerReader = new LedgerReader(this.#control.floats);
   readonly #delivery: Delivery;
   readonly #sink: Sink;
 
   constructor({ sink, attemptTimeoutMs, onTrouble }: RawDeliveryParts) {
     this.#sink = sink;
+    this.#reader.slots = [{ worker: SLOT, floatAt: this.#control.slotFloatAt(SLOT) }];
     this.#delivery = new Delivery({
       sink,
       gate: new Gate(this.#control, 'breaker'),
-      ledger: new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(0)),
+      ledger: new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(SLOT)),
       limits: { retries: 'forever', baseMs: RETRY_BASE_MS, capMs: RETRY_CAP_MS },
       attemptTimeoutMs,
       onExhausted: 'expire',
@@ -50,7 +54,7 @@ export class RawDelivery {
 
   /** Counters of attempts and retries. */
   get ledger(): LedgerReader {
-    return new LedgerReader(this.#control.floats, [this.#control.slotFloatAt(0)]);
+    return this.#reader;
   }
 
   /**
