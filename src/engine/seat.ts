@@ -1,4 +1,4 @@
-import { ASLEEP, AWAKE, ring, UNATTENDED } from '../lane/doorbell.ts';
+import { beginAttendance, bellState, ring, UNATTENDED } from '../lane/doorbell.ts';
 import {
   ACCEPTED_FLOAT,
   BELL_WORD,
@@ -112,7 +112,7 @@ export class Seat {
   }
 
   get isAttended(): boolean {
-    return Atomics.load(this.#words, this.#at + BELL_WORD) !== UNATTENDED;
+    return bellState(Atomics.load(this.#words, this.#at + BELL_WORD)) !== UNATTENDED;
   }
 
   /** Thread that claimed the lane under the present term; 0: the turn has not begun. */
@@ -170,8 +170,7 @@ export class Seat {
     });
     this.term = this.#state.term;
     this.postedMs = nowMs;
-    const bell = this.#at + BELL_WORD;
-    Atomics.compareExchange(this.#words, bell, ASLEEP, AWAKE);
+    beginAttendance(this.#words, this.#at, this.term);
     return this.term;
   }
 

@@ -40,7 +40,7 @@ export class LaneConsumer {
     this.region = region;
     this.lane = lane;
     this.term = term;
-    this.bell = new Doorbell(region, lane);
+    this.bell = new Doorbell(region, { lane, term });
     this.#words = region.words;
     this.#view = region.view;
     this.#controlWordAt = region.controlAt(lane) / 4;

@@ -10,60 +10,79 @@ import {
 import type { Region } from './region.ts';
 
 /**
- * Who attends a lane, and who is to be woken: one word.
+ * Who attends a lane, and who is to be woken: one word, `term << 2 | state`.
  *
  * ```
- *              producer: CAS, posts a turn                    worker: store, then looks at the tail again
+ *              producer: CAS, posts a turn                    worker: CAS, then looks at the tail again
  *  UNATTENDED ────────────────────────────▶ AWAKE ──────────────────────────────────────────▶ ASLEEP
  *      ▲                                    │  ▲                                                 │
  *      └────────────────────────────────────┘  └─────────────────────────────────────────────────┘
- *        worker: store, then looks at the        producer: CAS + notify, once the wake-up mark is passed;
- *        tail again, CAS back if it won           worker: store, when its time-out ran off
+ *        worker: CAS, then looks at the          producer: CAS + notify, once the wake-up mark is passed;
+ *        tail again, CAS back if it won          worker: CAS, when its time-out ran off
  * ```
  *
- *   B1  the producer stores the tail before it loads the bell; the worker stores the bell before it loads the
+ *   B1  the producer stores the tail before it loads the bell; the worker changes the bell before it loads the
  *       tail: at least one of them sees the other's store, so no record waits for nobody
  *   B2  only the winner of the exchange UNATTENDED → AWAKE posts a turn: a lane has at most one attendant
  *   B3  every sleep has a time-out and looks again after it
+ *   B4  a worker changes the bell only under its own term, which begins with AWAKE: one that was held up while its lane went to
+ *       other turns can't make the bell say that somebody attends it, or that nobody does
+ *
+ * Every order of these steps, for a few records, is tried by the model test.
  */
 export const UNATTENDED = 0;
 export const AWAKE = 1;
 export const ASLEEP = 2;
 
-/** The worker's side of the bell of one lane. */
+const STATE_BITS = 2;
+const STATE_MASK = 3;
+
+/** What a bell says, whatever its term. */
+export function bellState(bell: number): number {
+  return bell & STATE_MASK;
+}
+
+/** The worker's side of the bell of one lane, for one turn. */
 export class Doorbell {
   readonly #words: Int32Array;
   readonly #at: number;
+  readonly #unattended: number;
+  readonly #awake: number;
+  readonly #asleep: number;
 
-  constructor(region: Region, lane: number) {
+  constructor(region: Region, { lane, term }: { readonly lane: number; readonly term: number }) {
     this.#words = region.words;
     this.#at = region.controlAt(lane) / 4;
+    this.#unattended = bellOf(term, UNATTENDED);
+    this.#awake = bellOf(term, AWAKE);
+    this.#asleep = bellOf(term, ASLEEP);
   }
 
   /**
    * Sleeps until `wakeSeq` records or `wakePosition` bytes are there, a flush reaches beyond `head`, or the time is over.
-   * Spurious returns are possible: look again.
+   * Spurious returns are possible, and it returns at once when the lane belongs to another turn: look again.
    */
   async sleep(mark: SleepMark, timeoutMs: number): Promise<void> {
     const words = this.#words;
     const at = this.#at;
     Atomics.store(words, at + WAKE_POSITION_WORD, mark.wakePosition);
     Atomics.store(words, at + WAKE_SEQ_WORD, mark.wakeSeq);
-    Atomics.store(words, at + BELL_WORD, ASLEEP);
+    if (!this.#swing(this.#awake, this.#asleep)) return;
     if (!this.#isDue(mark)) {
-      const wait = Atomics.waitAsync(words, at + BELL_WORD, ASLEEP, timeoutMs);
+      const wait = Atomics.waitAsync(words, at + BELL_WORD, this.#asleep, timeoutMs);
       if (wait.async) await wait.value;
     }
-    Atomics.store(words, at + BELL_WORD, AWAKE);
+    this.#swing(this.#asleep, this.#awake);
   }
 
   /** Gives the lane up if nothing came meanwhile. False: something did, and this worker keeps the lane. */
   leave(mark: SleepMark): boolean {
-    Atomics.store(this.#words, this.#at + BELL_WORD, UNATTENDED);
-    if (!this.#isDue(mark)) return true;
-    return (
-      Atomics.compareExchange(this.#words, this.#at + BELL_WORD, UNATTENDED, AWAKE) !== UNATTENDED
-    );
+    if (!this.#swing(this.#awake, this.#unattended)) return true;
+    return !(this.#isDue(mark) && this.#swing(this.#unattended, this.#awake));
+  }
+
+  #swing(from: number, to: number): boolean {
+    return Atomics.compareExchange(this.#words, this.#at + BELL_WORD, from, to) === from;
   }
 
   #isDue(mark: SleepMark): boolean {
@@ -95,17 +114,29 @@ export interface SleepMark {
 export function ring(words: Int32Array, controlWordAt: number, force: 'force' | 'mark'): boolean {
   const bellAt = controlWordAt + BELL_WORD;
   const bell = Atomics.load(words, bellAt);
-  if (bell === AWAKE) return false;
-  if (bell === UNATTENDED) {
-    return Atomics.compareExchange(words, bellAt, UNATTENDED, AWAKE) === UNATTENDED;
+  const state = bellState(bell);
+  if (state === AWAKE) return false;
+  const unattended = bell - state;
+  const awake = unattended + AWAKE;
+  if (state === ASLEEP) {
+    if (force === 'mark' && !isMarkPassed(words, controlWordAt)) return false;
+    if (Atomics.compareExchange(words, bellAt, bell, awake) === bell) {
+      Atomics.notify(words, bellAt);
+      return false;
+    }
   }
-  if (force === 'mark' && !isMarkPassed(words, controlWordAt)) return false;
-  if (Atomics.compareExchange(words, bellAt, ASLEEP, AWAKE) === ASLEEP) {
-    Atomics.notify(words, bellAt);
-    return false;
-  }
-  // The worker woke up or left in between. Awake: it looks at the tail by itself. Gone: take the lane.
-  return Atomics.compareExchange(words, bellAt, UNATTENDED, AWAKE) === UNATTENDED;
+  // Else the worker woke up or left in between. Awake: it looks at the tail by itself. Gone: take the lane.
+  return Atomics.compareExchange(words, bellAt, unattended, awake) === unattended;
+}
+
+/** Says that the turn of a new term attends the lane; whoever slept there is told. */
+export function beginAttendance(words: Int32Array, controlWordAt: number, term: number): void {
+  Atomics.store(words, controlWordAt + BELL_WORD, bellOf(term, AWAKE));
+  Atomics.notify(words, controlWordAt + BELL_WORD);
+}
+
+function bellOf(term: number, state: number): number {
+  return (term << STATE_BITS) | state;
 }
 
 function isMarkPassed(words: Int32Array, at: number): boolean {

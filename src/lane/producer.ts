@@ -1,4 +1,4 @@
-import { AWAKE, ring } from './doorbell.ts';
+import { AWAKE, bellState, ring } from './doorbell.ts';
 import {
   ACCEPTED_BYTES_FLOAT,
   ACCEPTED_FLOAT,
@@ -164,7 +164,8 @@ export class LaneProducer {
 
   /** True: nobody attends the lane and the caller must post a turn (it has won the exchange). */
   needsTurn(): boolean {
-    if (Atomics.load(this.#words, this.controlWordAt + BELL_WORD) === AWAKE) return false;
+    const bell = Atomics.load(this.#words, this.controlWordAt + BELL_WORD);
+    if (bellState(bell) === AWAKE) return false;
     return ring(this.#words, this.controlWordAt, 'mark');
   }
 

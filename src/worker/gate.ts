@@ -147,12 +147,15 @@ export class Gate {
     if (pauseMs > 0 || !this.#breaks) return pauseMs;
     const state = Atomics.load(words, GATE_STATE);
     if (state === GATE_CLOSED) return 0;
-    const shutMs = this.#msUntil(Atomics.load(words, GATE_SHUT_UNTIL));
+    const shutUntil = Atomics.load(words, GATE_SHUT_UNTIL);
+    const shutMs = this.#msUntil(shutUntil);
     if (shutMs > 0) return shutMs;
-    // Open and the pause is over, or half-open and the probe never came back: one of those who ask probes.
-    this.#shut(PROBE_MS_MAX);
-    return Atomics.compareExchange(words, GATE_STATE, state, GATE_HALF_OPEN) === state
-      ? 0
-      : LOOK_AGAIN_MS;
+    // Open and the pause is over, or half-open and the probe never came back: of those who ask, the one that shuts the gate probes.
+    const probeUntil = (this.#control.nowMs() + PROBE_MS_MAX) | 0;
+    if (Atomics.compareExchange(words, GATE_SHUT_UNTIL, shutUntil, probeUntil) !== shutUntil) {
+      return LOOK_AGAIN_MS;
+    }
+    Atomics.compareExchange(words, GATE_STATE, GATE_OPEN, GATE_HALF_OPEN);
+    return 0;
   }
 }
