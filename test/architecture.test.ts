@@ -26,7 +26,8 @@ const FLOORS: Readonly<Record<string, number>> = {
   'src/tracker.ts': 7,
   'src/analytics.ts': 8,
   'src/index.ts': 9,
-  'src/thinkingdata.ts': 9,
+  'src/thinkingdata': 9,
+  'src/thinkingdata.ts': 10,
   'src/cli': 10,
 };
 
@@ -139,7 +140,8 @@ test('nothing a worker entry loads is piscina, prom-client or the engine', () =>
 test('only the command line writes to the console, ends the process, or reads its arguments', () => {
   for (const file of sources.filter((name) => !name.startsWith('src/cli'))) {
     const text = readFileSync(join(root, file), 'utf8');
-    assert.doesNotMatch(text, /\bconsole\./, file);
+    // enableLog() promises to print on the console.
+    if (!file.endsWith('/thinkingdata/log.ts')) assert.doesNotMatch(text, /\bconsole\./, file);
     // closeOnSignals() promises to end the process.
     if (file.endsWith('/close-signals.ts')) continue;
     assert.doesNotMatch(text, /\bprocess\.(exit|argv)\b(?!Code)/, file);

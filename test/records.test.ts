@@ -275,6 +275,36 @@ test('super properties: later wins, one can be unset, the copy given out is free
   assert.deepEqual(Object.keys((lines[1]?.properties ?? {}) as object), ['#lib', '#lib_version']);
 });
 
+test('super properties of the moment join dynamic ones, whatever their shape had before, and win over presets', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  ta.setDynamicSuperProperties(() => ({ online: 7 }));
+  const turns = [
+    { event: 'x' },
+    { event: 'y', supers: { '#lib': 'game', zone: 1 } },
+    { event: 'x' },
+  ];
+  for (const { event, supers } of turns) {
+    ta.clearSuperProperties();
+    if (supers !== undefined) ta.setSuperProperties(supers);
+    ta.track({ accountId: 'u', event });
+  }
+  ta.setDynamicSuperProperties(undefined);
+  ta.setSuperProperties({ '#lib': 'game' });
+  ta.track({ accountId: 'u', event: 'x' });
+  assertBalanced(await ta.close());
+  const version = packageVersion();
+  assert.deepEqual(
+    readRecords(directory, readdirSync(directory)).map(({ properties }) => properties),
+    [
+      { online: 7, '#lib': 'millrace', '#lib_version': version },
+      { online: 7, '#lib': 'game', zone: 1, '#lib_version': version },
+      { online: 7, '#lib': 'millrace', '#lib_version': version },
+      { '#lib': 'game', '#lib_version': version },
+    ],
+  );
+});
+
 test('super properties changed thousands of times reach each record as they were at its call', async () => {
   const directory = newDirectory();
   const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));

@@ -133,7 +133,8 @@ export class Transcoder {
   readonly #shapes: ShapeText[] = [];
   readonly #inlineShapes = new Map<string, ShapeText>();
   readonly #presets: readonly Entry[];
-  #supers: readonly Entry[] = [];
+  /** Super properties of an epoch, then presets. */
+  #supers: readonly Entry[];
   #supersEpoch = 0;
   /** Where the text of each lifted field starts in the source; 0: there is none. */
   readonly #liftAt: Int32Array = new Int32Array(LIFT_CODES);
@@ -150,6 +151,7 @@ export class Transcoder {
       entryOf('#lib', JSON.stringify(options.presets.lib)),
       entryOf('#lib_version', JSON.stringify(options.presets.libVersion)),
     ];
+    this.#supers = this.#presets;
   }
 
   /** Appends the record of the frame at `frameAt` (a region offset) to `out`, without a separator. */
@@ -270,7 +272,7 @@ export class Transcoder {
   #dynamicAndTail(shape: ShapeText, timeMs: number): void {
     const json = this.#json;
     const keys = this.#dynamicKeys();
-    const tail = [...this.#supers, ...this.#presets].filter(
+    const tail = this.#supers.filter(
       ({ key }) => !keys.has(key.toLowerCase()) && !shape.keys.has(key.toLowerCase()),
     );
     const isZoneSet =
@@ -347,11 +349,11 @@ export class Transcoder {
   }
 
   #tailOf(shape: ShapeText, epoch: number): Tail {
-    if (shape.tail.epoch === epoch) return shape.tail;
+    if (shape.tail.epoch === epoch && this.#dynamicAt === 0) return shape.tail;
+    // Dynamic properties are put together with the super properties themselves, whatever text the shape keeps.
     if (epoch !== this.#supersEpoch) this.#readSupers(epoch);
-    const entries = [...this.#supers, ...this.#presets].filter(
-      ({ key }) => !shape.keys.has(key.toLowerCase()),
-    );
+    if (shape.tail.epoch === epoch) return shape.tail;
+    const entries = this.#supers.filter(({ key }) => !shape.keys.has(key.toLowerCase()));
     shape.tail = {
       epoch,
       text: Uint8Array.from(Buffer.concat(entries.map(({ text }) => text))),
@@ -360,9 +362,11 @@ export class Transcoder {
     return shape.tail;
   }
 
-  /** Reads super properties and turns each into text. */
+  /** Reads super properties and turns each into text; the presets follow where they are not among them. */
   #readSupers(epoch: number): void {
-    this.#supers = epoch === 0 ? [] : this.#entriesOf(readSuper(this.#region, epoch));
+    const supers = epoch === 0 ? [] : this.#entriesOf(readSuper(this.#region, epoch));
+    const keys = new Set(supers.map(({ key }) => key.toLowerCase()));
+    this.#supers = [...supers, ...this.#presets.filter(({ key }) => !keys.has(key))];
     this.#supersEpoch = epoch;
   }
 

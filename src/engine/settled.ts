@@ -29,15 +29,13 @@ export class SettledListeners {
     { fromSeq, toSeq }: { fromSeq: number; toSeq: number },
     outcome: SettledOutcome,
   ): void {
-    const list = this.#lanes.get(lane);
-    if (list === undefined) return;
-    const rest: Waiting[] = [];
-    for (const waiting of list) {
-      const isWithin = ((waiting.seq - fromSeq) | 0) >= 0 && ((waiting.seq - toSeq) | 0) < 0;
-      if (isWithin) this.tell(waiting.listener, outcome);
-      else rest.push(waiting);
-    }
-    this.#lanes.set(lane, rest);
+    const list = this.#lanes.get(lane) ?? [];
+    // In the order of the lane, so that all who are told stand together, usually at the front.
+    const from = list.findIndex(({ seq }) => ((seq - fromSeq) | 0) >= 0);
+    if (from < 0) return;
+    let to = from;
+    while (to < list.length && (((list[to]?.seq ?? 0) - toSeq) | 0) < 0) to += 1;
+    for (const { listener } of list.splice(from, to - from)) this.tell(listener, outcome);
   }
 
   /** Tells one caller; what it throws goes to onError, never up. */

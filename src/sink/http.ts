@@ -105,7 +105,11 @@ export class HttpSink implements Sink {
     return {
       path: this.#config.endpoint.debugPath,
       body: Buffer.from(form.toString()),
-      headers: { ...this.#headers, 'Content-Type': 'application/x-www-form-urlencoded' },
+      headers: {
+        ...this.#headers,
+        'Content-Type': 'application/x-www-form-urlencoded',
+        compress: 'none',
+      },
     };
   }
 
