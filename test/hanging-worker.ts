@@ -9,8 +9,8 @@ let delivered = 0;
 
 /** A worker entry as ours, but one thread of the pool falls into an endless loop. */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
-  runtime ??= WorkerRuntime.start(workerData, ({ sink }) =>
-    hanging(HttpSink.open(sink as HttpSinkConfig)),
+  runtime ??= WorkerRuntime.start(workerData, ({ sink }, machine) =>
+    hanging(HttpSink.open(sink as HttpSinkConfig, machine)),
   );
   return runtime.turn(task);
 }

@@ -9,8 +9,8 @@ let delivered = 0;
 
 /** A worker entry as ours, but the pool's first thread ends itself in the middle of a delivery. */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
-  runtime ??= WorkerRuntime.start(workerData, ({ sink }) =>
-    killing(HttpSink.open(sink as HttpSinkConfig)),
+  runtime ??= WorkerRuntime.start(workerData, ({ sink }, machine) =>
+    killing(HttpSink.open(sink as HttpSinkConfig, machine)),
   );
   return runtime.turn(task);
 }

@@ -38,6 +38,9 @@ export async function compileModule(root: string): Promise<string> {
       'mutable-globals',
       '--use',
       'abort=',
+      // Places are 32 bits wide, signed or not.
+      '--disableWarning',
+      '201',
     ],
     {
       writeFile: (_name: string, contents: string | Uint8Array) => {

@@ -7,6 +7,8 @@ let runtime: WorkerRuntime | undefined;
 
 /** A worker that delivers by HTTP: one turn a call. */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
-  runtime ??= WorkerRuntime.start(workerData, ({ sink }) => HttpSink.open(sink as HttpSinkConfig));
+  runtime ??= WorkerRuntime.start(workerData, ({ sink }, machine) =>
+    HttpSink.open(sink as HttpSinkConfig, machine),
+  );
   return runtime.turn(task);
 }

@@ -37,7 +37,11 @@ export function shipCommand(): Command {
     .option('--once', 'end when everything there is has been shipped')
     .option('--remove-after <days>', 'remove files that are done with and this old', parseDays)
     .option('--batch <records>', 'records of one request (default: 2000)', parsePositive)
-    .option('--compress <level>', 'gzip level; 0: none (default: 2)', parseCount)
+    .option(
+      '--compress <level>',
+      'level of zlib; 0: none (default: a deflate made for records)',
+      parseCount,
+    )
     .option('--concurrency <count>', 'sequences of files at a time (default: 4)', parsePositive)
     .option('--ordering <head|file>', 'files of one prefix in order, or each by itself')
     .option('--rate <records>', 'most records a second', parsePositive)

@@ -51,7 +51,24 @@ export const TEXT_AT = 263168;
 export const TEXT_BYTES = 1048576;
 export const DEFINITIONS_AT = 1312768;
 export const DEFINITIONS_BYTES = 4194304;
-export const MEMORY_BYTES = 5570560;
+
+/** What the compressor reads: the same place as the transcoder's text, which is copied out after each call. */
+export const PLAIN_AT = 263168;
+export const PLAIN_BYTES = 1048576;
+/** Bytes a compressed text may be longer than the plain one: blocks as they are, and whole words written past the end. */
+export const PACKED_SPARE_BYTES = 1024;
+export const PACKED_AT = 5507072;
+export const PACKED_BYTES = 1049600;
+/** Last place of a few bytes by their hash: u32 each. */
+export const HASH_BITS = 14;
+export const HASHES_AT = 6556672;
+export const HASHES_BYTES = 65536;
+/** Steps of one block: u32 literals, u32 length << 16 | distance. */
+export const STEPS_MAX = 32768;
+export const STEPS_AT = 6622208;
+/** Counts, lengths and codes of one block, and what they are made with. */
+export const CODES_AT = 6884352;
+export const MEMORY_BYTES = 6946816;
 
 /** Why a call stopped: there are no more frames, the limits are reached, or the next frame is not for it. */
 export const STOP_END = 0;

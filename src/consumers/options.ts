@@ -43,7 +43,7 @@ export interface HttpOptions {
   /** The receiver: http or https, with or without a path. */
   readonly url: string;
   readonly appId: string;
-  /** gzip: true (level 2), false, or a level from 0 (none) to 9. */
+  /** gzip: true (a deflate of our own, made for records), false, or a level of zlib from 0 (none) to 9. */
   readonly compress?: boolean | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
   /** Longest time of one request, in ms; default 30 000. */
   readonly timeoutMs?: number;

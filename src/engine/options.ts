@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { show } from '../base/errors.ts';
+import type { BodyLevel } from '../codec/gzip.ts';
 import { LANE_BYTES_MAX, LANE_BYTES_MIN } from '../lane/layout.ts';
 import { parseEndpoint } from '../sink/endpoint.ts';
 import { prepareDirectory } from '../sink/file.ts';
@@ -296,7 +297,6 @@ function readHttp(reader: OptionReader): HttpShare {
   const proxy = reader.text('proxy');
   if (proxy !== undefined) reader.check(() => parseEndpoint(proxy));
   const ca = readCa(reader);
-  const level = readLevel(reader);
   const timeoutMs = reader.integer('timeoutMs', { min: 1, max: DAY_MS, fallback: 30_000 });
   return {
     entry: 'http',
@@ -307,8 +307,7 @@ function readHttp(reader: OptionReader): HttpShare {
       endpoint,
       appId: reader.requiredText('appId'),
       headers: readHeaders(reader),
-      compress: level === 'none' ? 'none' : 'gzip',
-      level: level === 'none' ? 0 : level,
+      level: readLevel(reader),
       timeoutMs,
       connections: reader.integer('connections', { min: 1, max: 1024, fallback: 16 }),
       version: LIBRARY_VERSION,
@@ -339,9 +338,9 @@ function readCa(reader: OptionReader): string | undefined {
   return undefined;
 }
 
-function readLevel(reader: OptionReader): number | 'none' {
+function readLevel(reader: OptionReader): BodyLevel {
   const compress = reader.raw('compress') ?? true;
-  if (compress === true) return 2;
+  if (compress === true) return 'fast';
   if (compress === false || compress === 0) return 'none';
   if (typeof compress === 'number' && Number.isInteger(compress) && compress > 0 && compress <= 9) {
     return compress;

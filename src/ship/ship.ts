@@ -1,5 +1,7 @@
 import { join, resolve } from 'node:path';
 import { type MillraceError, show } from '../base/errors.ts';
+import type { BodyLevel } from '../codec/gzip.ts';
+import { Machine } from '../codec/machine.ts';
 import { OptionReader } from '../engine/option-reader.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
 import { STATE_FOLDER } from '../lines/marks.ts';
@@ -25,7 +27,7 @@ export interface ShipOptions {
   readonly batchSize?: number;
   /** JSON text of one request before compression, in bytes; default 512 KiB. A longer line goes alone. */
   readonly batchBytes?: number;
-  /** gzip level, 1 to 9, or 0 for none; default 2. */
+  /** A level of zlib, 1 to 9, or 0 for none; default: the deflate of the workers. */
   readonly compress?: number;
   /** Longest time of one request, in ms; default 30 000. */
   readonly timeoutMs?: number;
@@ -65,7 +67,7 @@ interface CheckedOptions {
   readonly plan: ShipPlan;
   readonly endpoint: Endpoint;
   readonly appId: string;
-  readonly compress: number;
+  readonly level: BodyLevel;
   readonly timeoutMs: number;
   readonly metricsPort: number | undefined;
   readonly metricsHost: string;
@@ -87,19 +89,21 @@ const DAY_MS = 86_400_000;
  */
 export async function ship(options: ShipOptions): Promise<ShipAccount> {
   const checked = checkOptions(options);
-  const { endpoint, appId, compress, timeoutMs, plan } = checked;
+  const { endpoint, appId, level, timeoutMs, plan } = checked;
   const onError = options.onError ?? warn;
-  const sink = HttpSink.open({
-    kind: 'http',
-    endpoint,
-    appId,
-    headers: {},
-    compress: compress === 0 ? 'none' : 'gzip',
-    level: compress,
-    timeoutMs,
-    connections: plan.concurrency,
-    version: LIBRARY_VERSION,
-  });
+  const sink = HttpSink.open(
+    {
+      kind: 'http',
+      endpoint,
+      appId,
+      headers: {},
+      level,
+      timeoutMs,
+      connections: plan.concurrency,
+      version: LIBRARY_VERSION,
+    },
+    Machine.open(),
+  );
   const delivery = new RawDelivery({ sink, attemptTimeoutMs: timeoutMs, onTrouble: onError });
   try {
     const shipper = Shipper.open(plan, {
@@ -142,7 +146,9 @@ function checkOptions(options: ShipOptions): CheckedOptions {
   const url = reader.requiredText('url');
   const endpoint = url === '' ? undefined : reader.check(() => parseEndpoint(url));
   const timeoutMs = reader.integer('timeoutMs', { min: 1, max: DAY_MS, fallback: 30_000 });
-  const compress = reader.integer('compress', { min: 0, max: 9, fallback: 2 });
+  const compress = reader.has('compress')
+    ? reader.integer('compress', { min: 0, max: 9, fallback: 0 })
+    : 'fast';
   const metricsPort = reader.has('metricsPort')
     ? reader.integer('metricsPort', { min: 0, max: PORT_MAX, fallback: 0 })
     : undefined;
@@ -152,7 +158,8 @@ function checkOptions(options: ShipOptions): CheckedOptions {
   reader.finish();
   // finish() has thrown when there is none.
   const known = endpoint ?? parseEndpoint(url);
-  return { plan, endpoint: known, appId, compress, timeoutMs, metricsPort, metricsHost };
+  const level = compress === 0 ? 'none' : compress;
+  return { plan, endpoint: known, appId, level, timeoutMs, metricsPort, metricsHost };
 }
 
 function readPlan(reader: OptionReader): ShipPlan {

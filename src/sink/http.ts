@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, ProxyAgent } from 'undici';
-import { jsonBody } from '../codec/gzip.ts';
+import { type BodyLevel, jsonBody } from '../codec/gzip.ts';
+import type { Machine } from '../codec/machine.ts';
 import type { Endpoint } from './endpoint.ts';
 import { codeOfReply, outcomeOf, outcomeOfDebug, REPLY_BYTES_MAX, type Reply } from './reply.ts';
 import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from './sink.ts';
@@ -11,9 +12,8 @@ export interface HttpSinkConfig {
   readonly endpoint: Endpoint;
   readonly appId: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly compress: 'gzip' | 'none';
-  /** zlib level; 0 with 'none'. */
-  readonly level: number;
+  /** How bodies are compressed; 'fast' is the worker's own deflate, numbers are levels of zlib. */
+  readonly level: BodyLevel;
   /** Longest time of a connection attempt, of waiting for headers, and between two pieces of the body, in ms. */
   readonly timeoutMs: number;
   /** Most sockets to the receiver from this thread. */
@@ -36,18 +36,21 @@ const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY
 export class HttpSink implements Sink {
   readonly separator = ',';
   readonly #config: HttpSinkConfig;
+  readonly #machine: Machine | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #headers: Readonly<Record<string, string>>;
   #facts: AttemptFacts = { status: 0, durationMs: 0 };
 
-  private constructor(config: HttpSinkConfig) {
+  private constructor(config: HttpSinkConfig, machine: Machine | undefined) {
     this.#config = config;
+    this.#machine = machine;
     this.#dispatcher = openDispatcher(config);
     this.#headers = fixedHeaders(config);
   }
 
-  static open(config: HttpSinkConfig): HttpSink {
-    return new HttpSink(config);
+  /** @param machine of the thread, for the level 'fast' */
+  static open(config: HttpSinkConfig, machine: Machine | undefined): HttpSink {
+    return new HttpSink(config, machine);
   }
 
   get lastAttempt(): AttemptFacts {
@@ -88,7 +91,7 @@ export class HttpSink implements Sink {
   #sync(batch: Batch): { path: string; body: Buffer; headers: Record<string, string> } {
     return {
       path: this.#config.endpoint.syncPath,
-      body: jsonBody(batch, this.#config.compress === 'none' ? 0 : this.#config.level),
+      body: jsonBody(batch, this.#config.level, this.#machine),
       headers: { ...this.#headers, 'TA-Integration-Count': String(batch.count) },
     };
   }
@@ -146,7 +149,7 @@ function fixedHeaders(config: HttpSinkConfig): Record<string, string> {
     ...config.headers,
     'Content-Type': 'application/plaintext',
     appid: config.appId,
-    compress: config.compress,
+    compress: config.level === 'none' ? 'none' : 'gzip',
     'TA-Integration-Type': 'millrace',
     'TA-Integration-Version': config.version,
     ...(authorization === undefined ? {} : { authorization }),

@@ -21,7 +21,8 @@ const REGIONS_MAX = 64;
 const TROUBLE_QUIET_MS = 10_000;
 const TROUBLES_MAX = 100;
 
-type OpenSink = (config: WorkerConfig) => Sink | Promise<Sink>;
+/** Opens the sink of a thread; the machine is the thread's, undefined where there is none. */
+type OpenSink = (config: WorkerConfig, machine: Machine | undefined) => Sink | Promise<Sink>;
 
 /** What one worker thread keeps from turn to turn. Made by the worker entry, on its first task. */
 export class WorkerRuntime {
@@ -46,7 +47,7 @@ export class WorkerRuntime {
     this.#ledger.set('inflight_requests', 0);
     const breaks = config.pace === 'stream' && config.retry.retries === 'forever';
     this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses');
-    this.#sink = Promise.resolve(openSink(config));
+    this.#sink = Promise.resolve(openSink(config, this.#machine));
   }
 
   /** @param config what the engine passed as `workerData` */

@@ -1,10 +1,15 @@
+import { makeSymbols } from './blocks';
+import { makeShifts } from './deflate';
 import { makePairs, putDouble } from './numbers';
 import { TEXT_AT } from '../machine-places';
 
+export { deflate } from './deflate';
 export { transcode, useShapes } from './records';
 export { forgetTime } from './time';
 
 makePairs();
+makeSymbols();
+makeShifts();
 
 /** The text of a number, for tests; returns its length. */
 export function doubleText(value: f64): usize {
