@@ -1,5 +1,5 @@
 import { workerData } from 'node:worker_threads';
-import { type CustomSinkConfig, openCustomSink } from '../src/sink/custom.ts';
+import { CustomSink, type CustomSinkConfig } from '../src/sink/custom.ts';
 import type { TurnEnd, TurnTask } from '../src/worker/contract.ts';
 import { WorkerRuntime } from '../src/worker/runtime.ts';
 
@@ -8,7 +8,7 @@ let runtime: WorkerRuntime | undefined;
 /** A worker that delivers by a sink of the user's own: one turn a call. */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
   runtime ??= WorkerRuntime.start(workerData, ({ sink }) =>
-    openCustomSink(sink as CustomSinkConfig),
+    CustomSink.open(sink as CustomSinkConfig),
   );
   return runtime.turn(task);
 }

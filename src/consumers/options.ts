@@ -34,6 +34,8 @@ export interface EngineOptions {
   readonly workerFile?: URL | string;
   /** Module of an own sink, run on the workers. */
   readonly sink?: URL | string;
+  /** What the own sink is opened with: plain data. */
+  readonly sinkOptions?: unknown;
   /** How long the process's 'exit' may be held to save what is queued, in ms; default 3000. */
   readonly exitFlushMs?: number;
 }
@@ -55,4 +57,20 @@ export interface HttpOptions {
   readonly ca?: string | Buffer;
   /** Most connections a worker opens; default 16. */
   readonly connections?: number;
+}
+
+/** Options of consumers that collect batches and never wait for them. */
+export interface StreamOptions {
+  /** Records in a batch; default 500, at most 2000. */
+  readonly batchSize?: number;
+  /** JSON text in a batch before compression, in bytes; default 512 KiB. */
+  readonly batchBytes?: number;
+  /** Longest wait of a record for its batch to fill up, in ms; default 100. */
+  readonly lingerMs?: number;
+  /** Most records that wait, all lanes together; default 100 000. */
+  readonly queueSize?: number;
+  /** Repeated attempts before a record is dropped as expired; default 'forever'. */
+  readonly retries?: number | 'forever';
+  /** 'user': a user's records arrive in order (default). 'none': several batches of a lane under way at once. */
+  readonly ordering?: 'user' | 'none';
 }

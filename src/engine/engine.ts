@@ -102,6 +102,7 @@ export class Engine {
     this.#supervisor = new Supervisor({
       filename,
       threads: plan.workers,
+      closesSinks: plan.entry === 'custom',
       config: this.#workerConfig(client.text),
       control: this.#control,
       ledger: this.#ledger,

@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { show } from '../base/errors.ts';
 import type { BodyLevel } from '../codec/gzip.ts';
 import { LANE_BYTES_MAX, LANE_BYTES_MIN } from '../lane/layout.ts';
@@ -7,7 +9,7 @@ import { parseEndpoint } from '../sink/endpoint.ts';
 import { prepareDirectory } from '../sink/file.ts';
 import { checkNamePart } from '../sink/rotation.ts';
 import { OptionReader } from './option-reader.ts';
-import type { EnginePlan, OverflowPolicy, SpoolOptionsPlan } from './plan.ts';
+import type { ConsumerKind, EnginePlan, OverflowPolicy, SpoolOptionsPlan } from './plan.ts';
 import { LIBRARY_VERSION } from './version.ts';
 
 const KIB = 1024;
@@ -59,33 +61,88 @@ export function planAsync(options: unknown): EnginePlan {
   const reader = new OptionReader('AsyncBatchConsumer', options);
   const share = readEngine(reader, { overflow: 'drop-newest', workers: defaultWorkers() });
   const http = readHttp(reader);
-  const ordering = reader.oneOf('ordering', ['user', 'none'] as const, 'user');
   const plan: EnginePlan = {
     ...share,
     ...http,
+    ...readStream(reader),
     ...readCustomSink(reader, http),
     consumer: 'async',
+    flush: 'settled',
+  };
+  reader.finish();
+  return plan;
+}
+
+/** A place that is no receiver: how its consumer is called, and what its own options come to. */
+export interface OwnSink {
+  readonly owner: string;
+  readonly consumer: ConsumerKind;
+  /** Reads the place's options; gives the sink's module and what that is opened with. */
+  readonly read: (reader: OptionReader) => { module: string; options: unknown };
+  readonly attemptTimeoutMs: number;
+}
+
+/** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
+export function planSink(
+  options: unknown,
+  { owner, consumer, read, attemptTimeoutMs }: OwnSink,
+): EnginePlan {
+  const reader = new OptionReader(owner, options);
+  const share = readEngine(reader, { overflow: 'drop-newest', workers: defaultWorkers() });
+  const { module, options: sinkOptions } = read(reader);
+  const plan: EnginePlan = {
+    ...share,
+    ...readStream(reader),
+    consumer,
+    entry: 'custom',
+    sink: { kind: 'custom', module, options: sinkOptions },
+    flush: 'synced',
+    attemptTimeoutMs: reader.integer('timeoutMs', {
+      min: 1,
+      max: DAY_MS,
+      fallback: attemptTimeoutMs,
+    }),
+    exitFlushMs: readExitFlushMs(reader),
+  };
+  reader.finish();
+  return plan;
+}
+
+/** What consumers that never wait for their place share: batches, retries, order. */
+function readStream(
+  reader: OptionReader,
+): Pick<
+  EnginePlan,
+  | 'queueRecordsMax'
+  | 'batch'
+  | 'retry'
+  | 'pace'
+  | 'onExhausted'
+  | 'roundRecords'
+  | 'keptRecordsMax'
+  | 'inFlightMax'
+  | 'uuid'
+> {
+  const ordering = reader.oneOf('ordering', ['user', 'none'] as const, 'user');
+  return {
     queueRecordsMax: reader.integer('queueSize', { min: 1, max: 1e9, fallback: 100_000 }),
     batch: {
       recordsMax: reader.integer('batchSize', { min: 1, max: 2000, fallback: 500 }),
       bytesMax: reader.integer('batchBytes', { min: KIB, max: 16 * MIB, fallback: 512 * KIB }),
       lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 100 }),
     },
-    retry: {
-      retries: readRetries(reader, 'forever'),
-      baseMs: 200,
-      capMs: 30_000,
-    },
+    retry: { retries: readRetries(reader, 'forever'), baseMs: 200, capMs: 30_000 },
     pace: 'stream',
     onExhausted: 'expire',
     roundRecords: 0,
     keptRecordsMax: 0,
     inFlightMax: ordering === 'user' ? 1 : 4,
-    flush: 'settled',
     uuid: true,
   };
-  reader.finish();
-  return plan;
+}
+
+function readExitFlushMs(reader: OptionReader): number {
+  return reader.integer('exitFlushMs', { min: 0, max: DAY_MS, fallback: 3000 });
 }
 
 /** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
@@ -196,7 +253,7 @@ export function planLogging(options: unknown): EnginePlan {
     inFlightMax: 1,
     flush: 'synced',
     uuid: false,
-    exitFlushMs: reader.integer('exitFlushMs', { min: 0, max: DAY_MS, fallback: 3000 }),
+    exitFlushMs: readExitFlushMs(reader),
   };
   if (sink.directory !== '') reader.check(() => prepareDirectory(sink));
   reader.finish();
@@ -301,7 +358,7 @@ function readHttp(reader: OptionReader): HttpShare {
   return {
     entry: 'http',
     attemptTimeoutMs: timeoutMs,
-    exitFlushMs: reader.integer('exitFlushMs', { min: 0, max: DAY_MS, fallback: 3000 }),
+    exitFlushMs: readExitFlushMs(reader),
     sink: {
       kind: 'http',
       endpoint,
@@ -362,7 +419,35 @@ function readCustomSink(
   reader: OptionReader,
   own: { readonly entry: 'http' | 'file'; readonly sink: unknown },
 ): Pick<EnginePlan, 'entry' | 'sink'> {
+  const module = readModule(reader);
+  const options = readSinkOptions(reader);
+  if (module !== undefined) {
+    return { entry: 'custom', sink: { kind: 'custom', module, options } };
+  }
+  if (options !== undefined) reader.fail('sinkOptions are for a sink of your own: sink is missing');
+  return { entry: own.entry, sink: own.sink };
+}
+
+/** The module of a sink, as a URL; a path is taken from the working folder. */
+export function readModule(reader: OptionReader): string | undefined {
   const module = reader.fileOrUrl('sink');
-  if (module === undefined) return { entry: own.entry, sink: own.sink };
-  return { entry: 'custom', sink: { kind: 'custom', module: String(module), options: own.sink } };
+  if (module === undefined) return undefined;
+  const isUrl = module instanceof URL || /^[a-z]{2,}:/i.test(module);
+  const url = isUrl ? new URL(module) : pathToFileURL(module);
+  if (url.protocol === 'file:' && !existsSync(url)) {
+    reader.fail(`sink is ${show(String(module))}; there is no such file`);
+  }
+  return url.href;
+}
+
+/** Data for the sink's `open`; it goes to other threads, so it must be plain. */
+export function readSinkOptions(reader: OptionReader): unknown {
+  const options = reader.raw('sinkOptions');
+  try {
+    return structuredClone(options);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    reader.fail(`sinkOptions can't go to the workers, only plain data can: ${why}`);
+    return undefined;
+  }
 }

@@ -1,7 +1,7 @@
 import type { BatchLimits, RetryLimits } from '../worker/contract.ts';
 import type { WorkerName } from './entry.ts';
 
-export type ConsumerKind = 'async' | 'batch' | 'debug' | 'logging';
+export type ConsumerKind = 'async' | 'batch' | 'debug' | 'logging' | 'sink' | 'nats' | 'kafka';
 
 /** What is done with a record that finds its lane full. */
 export type OverflowPolicy = 'drop-newest' | 'drop-oldest' | 'block' | 'spool';

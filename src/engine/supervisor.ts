@@ -4,7 +4,13 @@ import { Piscina, type Piscina as Pool } from 'piscina';
 import { MillraceError } from '../base/errors.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
 import type { LedgerWriter } from '../lane/ledger.ts';
-import type { TurnEnd, TurnTask, WorkerConfig, WorkerNote } from '../worker/contract.ts';
+import type {
+  FarewellTask,
+  TurnEnd,
+  TurnTask,
+  WorkerConfig,
+  WorkerNote,
+} from '../worker/contract.ts';
 import type { Seat } from './seat.ts';
 import { workerFlags } from './worker-flags.ts';
 
@@ -19,12 +25,16 @@ const CRASH_PAUSE_BASE_MS = 20;
 const CRASH_PAUSE_CAP_MS = 1000;
 /** Longest wait for threads that are still loading before they are ended, in ms. */
 const LOADING_MS = 5000;
+/** Longest wait for sinks to close before their threads are ended, in ms. */
+const FAREWELL_MS = 2000;
 /** Turns of one lane that may die in a row without progress before it is said aloud. */
 const CRASHES_LOUD = 5;
 
 export interface SupervisorParts {
   readonly filename: string;
   readonly threads: number;
+  /** Whether threads are told of the end, so that they close their sinks. */
+  readonly closesSinks: boolean;
   readonly config: WorkerConfig;
   readonly control: Control;
   readonly ledger: LedgerWriter;
@@ -160,7 +170,19 @@ export class Supervisor {
     clearInterval(this.#watch);
     for (const pause of this.#pauses) clearTimeout(pause);
     await this.#threadsLoaded();
+    if (this.#parts.closesSinks) await this.#bidFarewell();
     await this.#pool.destroy();
+  }
+
+  /** A sink of the user's own may hold something that the end of its thread does not free. */
+  async #bidFarewell(): Promise<void> {
+    const task: FarewellTask = { farewell: true };
+    // The least used thread is chosen each time, so each gets one.
+    const tasks = this.#pool.threads.map(() => this.#pool.run(task));
+    const timer = new AbortController();
+    const tooLong = delay(FAREWELL_MS, undefined, timer).catch(() => undefined);
+    await Promise.race([Promise.allSettled(tasks), tooLong]);
+    timer.abort();
   }
 
   /** Node 20 ends the whole process when a thread is terminated in the middle of loading an ES module. */

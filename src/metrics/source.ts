@@ -5,6 +5,6 @@ export interface MetricsSource {
   /** Name of the client, label `client`; unique within a registry. */
   readonly client: string;
   /** Kind of consumer, label `consumer`. */
-  readonly consumer: 'async' | 'batch' | 'debug' | 'logging';
+  readonly consumer: 'async' | 'batch' | 'debug' | 'logging' | 'sink' | 'nats' | 'kafka';
   readings(): Readings;
 }

@@ -19,23 +19,26 @@ export interface Batch {
   readonly ends: Uint32Array;
 }
 
-/** Why an attempt did not succeed, as metric labels: a closed set. */
-export type FailureReason =
-  | 'timeout'
-  | 'reset'
-  | 'dns'
-  | 'tls'
-  | 'network'
-  | 'redirect'
-  | 'http_4xx'
-  | 'http_429'
-  | 'http_5xx'
-  | 'bad_reply'
-  | 'receiver_code'
-  | 'too_large'
-  | 'config'
-  | 'disk_full'
-  | 'disk';
+/** Why an attempt did not succeed, as metric labels: a closed set. Names are added at the end only. */
+export const FAILURE_REASONS = [
+  'timeout',
+  'reset',
+  'dns',
+  'tls',
+  'network',
+  'redirect',
+  'http_4xx',
+  'http_429',
+  'http_5xx',
+  'bad_reply',
+  'receiver_code',
+  'too_large',
+  'config',
+  'disk_full',
+  'disk',
+] as const;
+
+export type FailureReason = (typeof FAILURE_REASONS)[number];
 
 /** What came of one attempt. `message` is for people: the receiver's or the system's words, cut at 512 characters. */
 export type Outcome =

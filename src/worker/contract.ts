@@ -72,6 +72,11 @@ export interface TurnTask {
   readonly backlogs?: readonly string[];
 }
 
+/** The last task of a thread: its sink is closed, and no turn comes after it. */
+export interface FarewellTask {
+  readonly farewell: true;
+}
+
 /** How a turn ended. 'fenced': the lane had been given to a later turn. */
 export type TurnEnd = 'idle' | 'fenced' | 'stopped';
 

@@ -9,7 +9,7 @@ import {
   MODE_STOP,
   MODE_WORD,
 } from '../lane/control.ts';
-import type { FailureReason } from '../sink/sink.ts';
+import { FAILURE_REASONS, type FailureReason } from '../sink/sink.ts';
 
 export const GATE_CLOSED = 0;
 export const GATE_HALF_OPEN = 1;
@@ -22,24 +22,6 @@ const OPEN_CAP_MS = 30_000;
 /** A probe that has not come back by then (its thread died) is taken for failed. */
 const PROBE_MS_MAX = 60_000;
 const LOOK_AGAIN_MS = 1000;
-
-const TROUBLES: readonly FailureReason[] = [
-  'timeout',
-  'reset',
-  'dns',
-  'tls',
-  'network',
-  'redirect',
-  'http_4xx',
-  'http_429',
-  'http_5xx',
-  'bad_reply',
-  'receiver_code',
-  'too_large',
-  'config',
-  'disk_full',
-  'disk',
-];
 
 /**
  * What all workers of an engine know about their receiver: a pause it asked for, and whether it answers at all.
@@ -117,7 +99,7 @@ export class Gate {
     const words = this.#control.words;
     const failures = Atomics.add(words, GATE_FAILURES, 1) + 1;
     if (this.#breaks && failures >= FAILURES_MAX) this.#open(failures);
-    const trouble = TROUBLES.indexOf(reason) + 1;
+    const trouble = FAILURE_REASONS.indexOf(reason) + 1;
     return Atomics.exchange(words, GATE_TROUBLE, trouble) !== trouble;
   }
 

@@ -9,7 +9,14 @@ import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { Sink } from '../sink/sink.ts';
 import { BacklogTurn } from './backlog-turn.ts';
-import type { Notice, TurnEnd, TurnTask, WorkerConfig, WorkerNote } from './contract.ts';
+import type {
+  FarewellTask,
+  Notice,
+  TurnEnd,
+  TurnTask,
+  WorkerConfig,
+  WorkerNote,
+} from './contract.ts';
 import { DeadLetterFile } from './dead-letter.ts';
 import { Delivery } from './delivery.ts';
 import { Gate } from './gate.ts';
@@ -58,7 +65,11 @@ export class WorkerRuntime {
   }
 
   /** Attends one lane. Rejects only for our own mistakes; the engine then gives the lane to a new turn. */
-  async turn(task: TurnTask): Promise<TurnEnd> {
+  async turn(task: TurnTask | FarewellTask): Promise<TurnEnd> {
+    if ('farewell' in task) {
+      await (await this.#sink).close();
+      return 'stopped';
+    }
     const { region, transcoder } = this.#regionOf(task.memory);
     const lane = LaneConsumer.claim(region, {
       lane: task.lane,

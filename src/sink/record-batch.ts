@@ -1,0 +1,129 @@
+import { RecordText, type TextRange } from './record-text.ts';
+import type { Batch } from './sink.ts';
+
+const OPEN = 0x5b;
+const CLOSE = 0x5d;
+const COMMA = 0x2c;
+
+/** Bytes of memory that is not shared, as `fetch` and others want it. */
+export type Bytes = Uint8Array & { readonly buffer: ArrayBuffer };
+
+/**
+ * Records on their way, as a sink of your own sees them: finished JSON in UTF-8, encoded once, one record after
+ * the other with a line break behind each. The bytes are the sink's to keep.
+ */
+export class RecordBatch {
+  readonly #bytes: Bytes;
+  readonly #starts: Uint32Array;
+  readonly #ends: Uint32Array;
+  readonly #text: RecordText = new RecordText();
+  #readIndex = -1;
+
+  /** @param batch laid out as the engine does it; its bytes are copied */
+  constructor({ count, text, starts, ends }: Batch) {
+    const from = starts[0] ?? 0;
+    const to = count === 0 ? from : (ends[count - 1] ?? 0) + 1;
+    this.#bytes = new Uint8Array(to - from);
+    this.#bytes.set(text.subarray(from, to));
+    this.#starts = starts.slice(0, count).map((start) => start - from);
+    this.#ends = ends.slice(0, count).map((end) => end - from);
+  }
+
+  /** A batch of finished JSON lines, to try a sink with. */
+  static of(lines: readonly string[]): RecordBatch {
+    const text = Buffer.from(lines.map((line) => `${line}\n`).join(''));
+    const starts = new Uint32Array(lines.length);
+    const ends = new Uint32Array(lines.length);
+    let at = 0;
+    lines.forEach((line, index) => {
+      starts[index] = at;
+      at += Buffer.byteLength(line) + 1;
+      ends[index] = at - 1;
+    });
+    return new RecordBatch({ count: lines.length, text, starts, ends });
+  }
+
+  /** How many records there are; at least 1. */
+  get count(): number {
+    return this.#starts.length;
+  }
+
+  /** Record `index` as JSON bytes, without the line break. A view, no copy. */
+  bytes(index: number): Bytes {
+    return this.#view(this.#rangeOf(index));
+  }
+
+  /** Record `index` as JSON text. */
+  text(index: number): string {
+    return this.#decode(this.#rangeOf(index));
+  }
+
+  /** The records `[from, to)`, a line each, every line with its line break. A view, no copy. */
+  lines(from = 0, to: number = this.count): Bytes {
+    if (from >= to) return this.#view({ from: 0, to: 0 });
+    return this.#view({ from: this.#rangeOf(from).from, to: this.#rangeOf(to - 1).to + 1 });
+  }
+
+  /** The records `[from, to)` as one JSON array. A copy. */
+  jsonArray(from = 0, to: number = this.count): Bytes {
+    const lines = this.lines(from, to);
+    const array = new Uint8Array(Math.max(2, lines.length + 1));
+    array.set(lines, 1);
+    for (let index = from; index < to; index += 1) {
+      array[this.#rangeOf(index).to - this.#rangeOf(from).from + 1] = COMMA;
+    }
+    array[0] = OPEN;
+    array[array.length - 1] = CLOSE;
+    return array;
+  }
+
+  /** The record's user: its account id, else its distinct id. Empty: it has neither. */
+  key(index: number): string {
+    const range = this.#read(index).key;
+    return range === undefined ? '' : this.#decodeText(range);
+  }
+
+  /** The record's uuid; undefined: it has none. A repeated record has the same. */
+  uuid(index: number): string | undefined {
+    const range = this.#read(index).uuid;
+    return range === undefined ? undefined : this.#decode(range);
+  }
+
+  /**
+   * The partition of the record's user, from 0 to `partitions - 1`: the same for all records of a user, in every process and
+   * run, and spread evenly. It is the one `millrace/nats` and `millrace/kafka` use.
+   */
+  partition(index: number, partitions: number): number {
+    return this.#read(index).keyHash % partitions;
+  }
+
+  #read(index: number): RecordText {
+    const range = this.#rangeOf(index);
+    if (this.#readIndex !== index) this.#text.read(this.#bytes, range);
+    this.#readIndex = index;
+    return this.#text;
+  }
+
+  #rangeOf(index: number): TextRange {
+    const from = this.#starts[index];
+    const to = this.#ends[index];
+    if (from === undefined || to === undefined) {
+      throw new RangeError(`there is no record ${index} in a batch of ${this.count}`);
+    }
+    return { from, to };
+  }
+
+  #view({ from, to }: TextRange): Bytes {
+    return new Uint8Array(this.#bytes.buffer, from, to - from);
+  }
+
+  #decode({ from, to }: TextRange): string {
+    return Buffer.from(this.#bytes.buffer, from, to - from).toString();
+  }
+
+  /** A JSON text; its escapes are rare, so that a parser is seldom needed. */
+  #decodeText(range: TextRange): string {
+    const text = this.#decode(range);
+    return text.includes('\\') ? String(JSON.parse(`"${text}"`)) : text;
+  }
+}
