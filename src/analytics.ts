@@ -1,3 +1,4 @@
+import type { RequestListener } from 'node:http';
 import type { MessagePort } from 'node:worker_threads';
 import { MillraceError, show } from './base/errors.ts';
 import { LOG_LEVELS, type Logger } from './base/logger.ts';
@@ -12,8 +13,10 @@ import { PRIORITIES } from './engine/priority.ts';
 import type { Validation } from './engine/recorder.ts';
 import type { Stats } from './engine/stats.ts';
 import { LIBRARY_NAME, LIBRARY_VERSION } from './engine/version.ts';
+import { LiveHandler } from './live/handler.ts';
 import { MetricsCollector, type MetricsRegistry } from './metrics/collector.ts';
 import { MetricsEndpoint } from './metrics/endpoint.ts';
+import { engineFrame } from './metrics/frame.ts';
 import type { TrackingPlan } from './plan.ts';
 import type { Priority } from './record/types.ts';
 import { Tracker } from './tracker.ts';
@@ -36,8 +39,12 @@ export interface AnalyticsOptions {
   readonly name?: string;
   /** Priorities of events by name, for what is kept out first when the ring fills up. */
   readonly priorities?: Readonly<Record<string, Priority>>;
-  /** An exporter of its own: `GET /metrics`. Default host: 127.0.0.1. */
-  readonly metricsServer?: { readonly port: number; readonly host?: string };
+  /** An exporter of its own: `GET /metrics`, and with `livePage` a page at `/`. Default host: 127.0.0.1. */
+  readonly metricsServer?: {
+    readonly port: number;
+    readonly host?: string;
+    readonly livePage?: boolean;
+  };
   /** What `#lib` and `#lib_version` of events say; default: millrace and its version. */
   readonly library?: { readonly name: string; readonly version: string };
   /** Hears of asynchronous trouble: refused batches, worker crashes. Never throws into the engine. */
@@ -56,6 +63,7 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   readonly #collector: MetricsCollector;
   readonly #engine: Engine;
   readonly #leaveMetrics: () => void;
+  #live: LiveHandler | undefined;
   #exporter: Promise<MetricsEndpoint | undefined> | undefined;
   #leaveSignals: () => void = () => {
     // No signals are listened to.
@@ -72,10 +80,11 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
       ...(options.name === undefined ? {} : { client: options.name }),
       consumer: plan.consumer,
       readings: () => this.#engine.accounts.readings(),
+      troubles: () => this.#engine.journal.troubles,
     });
     if (options.metricsServer !== undefined) {
       const tell = (error: MillraceError) => engine.journal.error(error);
-      this.#exporter = openExporter(this.register, options.metricsServer, tell);
+      this.#exporter = openExporter(this, options.metricsServer, tell);
     }
     if (plan.consumer === 'debug') tellDebug(engine, options);
   }
@@ -84,6 +93,17 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   get register(): MetricsRegistry {
     this.#collector.register();
     return this.#collector.registry;
+  }
+
+  /**
+   * A listener for a server of yours that answers with the live page of all clients of the registry, and with its stream at
+   * `events` below it: `app.use('/millrace', ta.livePage())`. It shows numbers, error texts and nothing of any record; who may see
+   * it is for the server to say.
+   */
+  livePage(): RequestListener {
+    this.#live ??= new LiveHandler({ kind: 'engine', look: () => engineFrame(this.#collector) });
+    const live = this.#live;
+    return (request, reply) => live.handle(request, reply);
   }
 
   /**
@@ -117,6 +137,7 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
   }
 
   #leave(): void {
+    this.#live?.close();
     this.#leaveMetrics();
     this.#leaveSignals();
   }
@@ -265,20 +286,29 @@ function readPriorities(reader: OptionReader): Readonly<Record<string, Priority>
 function readMetricsServer(reader: OptionReader): void {
   const raw = reader.raw('metricsServer');
   if (raw === undefined) return;
-  const { port, host = '' } = Object(raw) as { port?: unknown; host?: unknown };
+  const {
+    port,
+    host = '',
+    livePage = false,
+  } = Object(raw) as { port?: unknown; host?: unknown; livePage?: unknown };
   const isPort = Number.isInteger(port) && Number(port) >= 0 && Number(port) <= 65_535;
-  if (isPort && typeof host === 'string') return;
-  reader.fail(`metricsServer is ${show(raw)}; it must be { port, host? }`);
+  if (isPort && typeof host === 'string' && typeof livePage === 'boolean') return;
+  reader.fail(`metricsServer is ${show(raw)}; it must be { port, host?, livePage? }`);
 }
 
 /** A port that is taken is trouble, not a reason to end a game server. */
 async function openExporter(
-  registry: MetricsRegistry,
-  { port, host }: NonNullable<AnalyticsOptions['metricsServer']>,
+  client: Analytics,
+  { port, host, livePage }: NonNullable<AnalyticsOptions['metricsServer']>,
   onError: (error: MillraceError) => void,
 ): Promise<MetricsEndpoint | undefined> {
   try {
-    return await MetricsEndpoint.open({ registry, port, ...(host === undefined ? {} : { host }) });
+    return await MetricsEndpoint.open({
+      registry: client.register,
+      port,
+      ...(host === undefined ? {} : { host }),
+      ...(livePage === true ? { livePage: client.livePage() } : {}),
+    });
   } catch (error) {
     const message = `metricsServer can't listen on port ${port}: ${error}`;
     onError(new MillraceError('MILLRACE_UNAVAILABLE', message, error));

@@ -11,6 +11,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   'src/base': 0,
   'src/record': 1,
   'src/lane': 1,
+  'src/live': 1,
   'src/codec': 2,
   'src/lines': 2,
   'src/sink': 3,
@@ -39,6 +40,7 @@ const IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   msgpackr: ['src/codec/msgpack.ts'],
   'prom-client': ['src/metrics/collector.ts'],
   'find-my-way': ['src/receiver/receiver.ts'],
+  uplot: ['src/live/page.ts'],
   'cli-table3': ['src/cli/live-view.ts', 'src/cli/top.ts'],
   'log-update': ['src/cli/live-view.ts', 'src/cli/progress.ts', 'src/cli/top.ts'],
 };
@@ -57,10 +59,13 @@ function filesUnder(folder: string): string[] {
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(root, file), 'utf8');
   const pattern = /^(?:import|export)\s+(type\s+)?(?:[^'";]*?\sfrom\s+)?'([^']+)'/gm;
-  return [...text.matchAll(pattern)].map(([, type, specifier = '']) => ({
+  const imports = [...text.matchAll(pattern)].map(([, type, specifier = '']) => ({
     specifier,
     isTypeOnly: type !== undefined,
   }));
+  // Files of a package that are served, not run.
+  const served = [...text.matchAll(/\brequire\.resolve\('([^'/]+)/g)].map(([, name = '']) => name);
+  return [...imports, ...served.map((specifier) => ({ specifier, isTypeOnly: false }))];
 }
 
 function targetOf(file: string, specifier: string): string {

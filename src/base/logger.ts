@@ -27,3 +27,14 @@ export const LOG_CODES = [
 ] as const;
 
 export type LogCode = MillraceErrorCode | (typeof LOG_CODES)[number];
+
+/** Something worth knowing that happened lately. */
+export interface Trouble {
+  /** Of the latest time, in ms since 1970. */
+  readonly timeMs: number;
+  readonly level: LogLevel;
+  readonly code: LogCode;
+  readonly message: string;
+  /** How often it was said. */
+  readonly times: number;
+}

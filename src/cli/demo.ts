@@ -60,7 +60,7 @@ export function demoCommand(): Command {
     .option('--directory <dir>', 'folder of the log files (default: a new temporary one)')
     .option(
       '--metrics-port <port>',
-      'where GET /metrics listens; 0: any free port',
+      'where GET /metrics and the live page listen; 0: any free port',
       parsePort,
       9464,
     )
@@ -118,6 +118,7 @@ async function play(game: Game, stage: Stage): Promise<DemoResult> {
       http: http.stats(),
       files: files.stats(),
       receiver: await receiver.snapshot(),
+      pages: { engine: metrics.rootUrl, receiver: `${receiver.url}/live/` },
       metricsUrl: metrics.url,
       directory,
     }),
@@ -141,12 +142,13 @@ async function play(game: Game, stage: Stage): Promise<DemoResult> {
 }
 
 async function openMetrics(client: Analytics, port: number): Promise<MetricsEndpoint> {
+  const served = { registry: client.register, livePage: client.livePage() };
   try {
-    return await MetricsEndpoint.open({ registry: client.register, port });
+    return await MetricsEndpoint.open({ ...served, port });
   } catch (error) {
     // A second demo on the same machine: its metrics are elsewhere, and it says where.
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    return await MetricsEndpoint.open({ registry: client.register });
+    return await MetricsEndpoint.open(served);
   }
 }
 

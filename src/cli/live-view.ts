@@ -12,6 +12,8 @@ export interface DemoView {
   readonly http: Stats;
   readonly files: Stats;
   readonly receiver: ReceiverSnapshot;
+  /** Live pages for a browser. */
+  readonly pages: { readonly engine: string; readonly receiver: string };
   readonly metricsUrl: string;
   readonly directory: string;
 }
@@ -101,8 +103,9 @@ export class LiveView {
       `millrace demo   ${view.seconds.toFixed(0)} s   ${show(rate)} records/s into each consumer`,
       table.toString(),
       `caller: ${view.callerNs} ns a call   event loop p99: ${view.loopDelayP99Ms.toFixed(1)} ms   workers: ${http.workers.alive}`,
-      `metrics: ${view.metricsUrl}`,
-      `files:   ${view.directory}`,
+      `look:     ${view.pages.engine} (engine)   ${view.pages.receiver} (receiver)`,
+      `metrics:  ${view.metricsUrl}`,
+      `files:    ${view.directory}`,
       'Ctrl-C drains and prints the account',
     ].join('\n');
   }

@@ -48,7 +48,11 @@ async function run(flags: ReceiverFlags): Promise<void> {
   receiver.setFaults(flags.fault ?? []);
   // A demo that started this process wants to know where it listens.
   process.send?.({ url: receiver.url });
-  if (flags.json !== true) console.log(`receiver listens at ${receiver.url}; Ctrl-C ends it`);
+  if (flags.json !== true) {
+    console.log(
+      `receiver listens at ${receiver.url}, a page to look at is ${receiver.url}/live/; Ctrl-C ends it`,
+    );
+  }
   let last = 0;
   const timer = setInterval(() => {
     const { requests, records, unique, duplicates, refused } = receiver.snapshot();

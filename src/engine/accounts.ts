@@ -69,7 +69,7 @@ interface Totals {
 }
 
 /** What turns frames into text. */
-const CODEC = 'js';
+const CODEC = 'wasm';
 const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries_'));
 
 /** Every number a user sees, read from shared memory at the moment of asking; no worker is asked. */

@@ -1,20 +1,10 @@
 import type { MillraceError, MillraceErrorCode } from '../base/errors.ts';
-import type { LogCode, Logger, LogLevel } from '../base/logger.ts';
+import type { LogCode, Logger, LogLevel, Trouble } from '../base/logger.ts';
 import { isHeard, type Origin, publish } from './channels.ts';
 
 /** A line of a code is logged at most once in this time, in ms; the next one says how many were left out. */
 const QUIET_MS = 10_000;
 const TROUBLES_MAX = 50;
-
-/** Something worth knowing that happened lately. */
-export interface Trouble {
-  /** Of the latest time, in ms since 1970. */
-  timeMs: number;
-  readonly level: LogLevel;
-  readonly code: LogCode;
-  readonly message: string;
-  times: number;
-}
 
 export interface JournalParts {
   readonly origin: Origin;

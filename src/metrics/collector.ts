@@ -58,7 +58,7 @@ export class MetricsCollector {
       if (this.registry.getSingleMetric(metric.name) !== undefined) continue;
       const made = new LedgerMetric(metric, {
         isOpen: () => String(this.registry.contentType) === OPEN_METRICS,
-        readings: () => this.#readings(),
+        readings: () => this.look(),
       });
       // prom-client's type lists its own four classes; its registry wants no more than what ours has.
       this.registry.registerMetric(made as unknown as PromMetric);
@@ -66,7 +66,7 @@ export class MetricsCollector {
   }
 
   /** One look at every source for all metrics of a scrape, so that they agree with each other. */
-  #readings(): ReadonlyMap<MetricsSource, Readings> {
+  look(): ReadonlyMap<MetricsSource, Readings> {
     if (this.#scrape === undefined) {
       this.#scrape = new Map([...this.#sources].map((source) => [source, source.readings()]));
       queueMicrotask(() => {

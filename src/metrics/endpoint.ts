@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import type { MetricsRegistry } from './collector.ts';
 
 export interface MetricsEndpointOptions {
@@ -7,17 +7,23 @@ export interface MetricsEndpointOptions {
   readonly port?: number;
   /** Default 127.0.0.1. */
   readonly host?: string;
+  /** Answers `/` and `/events`: the live page. */
+  readonly livePage?: RequestListener;
 }
 
-/** `GET /metrics` of one registry. Never keeps the process alive. */
+/** `GET /metrics` of one registry, and the live page if there is one. Never keeps the process alive. */
 export class MetricsEndpoint {
   readonly #server: Server;
   readonly #host: string;
 
-  private constructor(registry: MetricsRegistry, host: string) {
+  private constructor({ registry, host = '127.0.0.1', livePage }: MetricsEndpointOptions) {
     this.#host = host;
     this.#server = createServer((request, reply) => {
       const path = (request.url ?? '').split('?')[0];
+      if (livePage !== undefined && (path === '/' || path === '/events')) {
+        livePage(request, reply);
+        return;
+      }
       if (request.method !== 'GET' || path !== '/metrics') {
         reply.writeHead(path === '/metrics' ? 405 : 404).end('GET /metrics\n');
         return;
@@ -32,7 +38,7 @@ export class MetricsEndpoint {
 
   /** Listens, then resolves. */
   static async open(options: MetricsEndpointOptions): Promise<MetricsEndpoint> {
-    const endpoint = new MetricsEndpoint(options.registry, options.host ?? '127.0.0.1');
+    const endpoint = new MetricsEndpoint(options);
     await new Promise<void>((resolve, reject) => {
       endpoint.#server.once('error', reject);
       endpoint.#server.listen(options.port ?? 0, endpoint.#host, resolve);
@@ -40,10 +46,16 @@ export class MetricsEndpoint {
     return endpoint;
   }
 
+  /** Where the metrics are. */
   get url(): string {
+    return new URL('metrics', this.rootUrl).href;
+  }
+
+  /** Where the live page is, if there is one. */
+  get rootUrl(): string {
     const address = this.#server.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
-    return `http://${this.#host}:${port}/metrics`;
+    return `http://${this.#host}:${port}/`;
   }
 
   async close(): Promise<void> {

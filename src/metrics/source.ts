@@ -1,3 +1,4 @@
+import type { Trouble } from '../base/logger.ts';
 import type { Readings } from '../lane/readings.ts';
 
 /** What the collector reads at a scrape: one engine's numbers, all from shared memory, without waiting. */
@@ -7,4 +8,6 @@ export interface MetricsSource {
   /** Kind of consumer, label `consumer`. */
   readonly consumer: 'async' | 'batch' | 'debug' | 'logging' | 'sink' | 'nats' | 'kafka';
   readings(): Readings;
+  /** What went wrong lately, oldest first. */
+  troubles(): readonly Trouble[];
 }

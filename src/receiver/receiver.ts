@@ -3,9 +3,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import findMyWay from 'find-my-way';
+import { LiveHandler } from '../live/handler.ts';
 import { checkRecord, type RecordProblem } from '../record/check.ts';
 import { BodyError, countRecords, inflate, readBody } from './body.ts';
 import { type Fault, type FaultAction, Faults, parseFaults } from './faults.ts';
+import { RecentRecords } from './recent.ts';
 import { type CheckedRecord, Store } from './store.ts';
 import { type ReceiverSnapshot, Tally } from './tally.ts';
 
@@ -53,6 +55,7 @@ GET  /stats            counts
 GET  /users, /users/ID, /events?name=&limit=   what the records made
 POST /control          faults, as JSON; DELETE /control takes them away
 POST /reset            forget everything
+GET  /live/            a page to look at all of it; /live/records?q=&type=&state= the latest records
 GET  /healthz
 `;
 
@@ -69,6 +72,11 @@ export class Receiver {
   readonly #savePath: string | undefined;
   readonly #faults: Faults;
   readonly #store: Store;
+  readonly #recent = new RecentRecords();
+  readonly #live = new LiveHandler({
+    kind: 'receiver',
+    look: () => ({ receiver: this.snapshot() }),
+  });
   readonly #router = findMyWay({ defaultRoute: (_request, reply) => send(reply, 404, {}) });
   #tally = new Tally();
 
@@ -136,12 +144,14 @@ export class Receiver {
   /** Forgets all records and counts. */
   reset(): void {
     this.#store.clear();
+    this.#recent.clear();
     this.#tally = new Tally();
   }
 
   /** Ends all connections. */
   async close(): Promise<void> {
     if (!this.#server.listening) return;
+    this.#live.close();
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.#server.closeAllConnections();
     await closed;
@@ -149,7 +159,20 @@ export class Receiver {
 
   #route(): void {
     const router = this.#router;
-    router.on('GET', '/', (_request, reply) => sendText(reply, HELP));
+    router.on('GET', '/', (request, reply) => {
+      // People come with a browser, programs do not ask for HTML.
+      if (request.headers.accept?.includes('text/html') !== true) sendText(reply, HELP);
+      else reply.writeHead(302, { location: '/live/' }).end();
+    });
+    router.on('GET', '/live', (_request, reply) => {
+      reply.writeHead(302, { location: '/live/' }).end();
+    });
+    router.on('GET', '/live/', (request, reply) => this.#live.handle(request, reply));
+    router.on('GET', '/live/events', (request, reply) => this.#live.handle(request, reply));
+    router.on('GET', '/live/records', (_request, reply, _params, _store, query) => {
+      const { q: text = '', type = '', state = '' } = query;
+      send(reply, 200, this.#recent.find({ text, type, state }));
+    });
     router.on('GET', '/healthz', (_request, reply) => sendText(reply, 'ok\n'));
     router.on('GET', '/stats', (_request, reply) => send(reply, 200, this.snapshot()));
     router.on('GET', '/users', (_request, reply) => {
@@ -309,6 +332,7 @@ export class Receiver {
       const reason = problem === undefined ? 'is poison' : `${problem.path} ${problem.reason}`;
       this.#tally.refused += records.length;
       this.#tally.countError(problem === undefined ? 'poison' : problem.path);
+      this.#recent.add(record, 'refused', reason);
       return `record ${index}: ${reason}`;
     }
     return undefined;
@@ -327,8 +351,10 @@ export class Receiver {
     const zone = checked.properties['#zone_offset'];
     // Without an offset the time is this process's zone's, if both run on one machine.
     if (zone === undefined && Number.isFinite(lateMs)) this.#tally.observeLatency(lateMs);
-    if (this.#store.apply(checked) === 'duplicate') this.#tally.duplicates += 1;
+    const isRepeated = this.#store.apply(checked) === 'duplicate';
+    if (isRepeated) this.#tally.duplicates += 1;
     else this.#tally.unique += 1;
+    this.#recent.add(record, isRepeated ? 'repeated' : 'taken');
     if (this.#savePath !== undefined) {
       appendFileSync(this.#savePath, `${JSON.stringify(record)}\n`);
     }
@@ -350,7 +376,11 @@ export class Receiver {
       return { errorLevel: 2, errorReasons: [`data is not JSON: ${(error as Error).message}`] };
     }
     const problems = checkRecord(record);
-    if (problems.length > 0) return debugAnswer(problems);
+    if (problems.length > 0) {
+      const reasons = problems.map(({ path, reason }) => `${path} ${reason}`).join('; ');
+      this.#recent.add(record, 'refused', reasons);
+      return debugAnswer(problems);
+    }
     if (form.get('dryRun') !== '1') {
       this.#applyRecord(record);
       this.#acknowledge(appId, 1);
