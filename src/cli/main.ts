@@ -7,6 +7,7 @@ import { checkCommand } from './check.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { receiverCommand } from './receiver.ts';
+import { relayCommand } from './relay.ts';
 import { shipCommand } from './ship.ts';
 import { spoolCommand } from './spool.ts';
 import { topCommand } from './top.ts';
@@ -24,6 +25,7 @@ for (const command of [
   receiverCommand(),
   shipCommand(),
   checkCommand(),
+  relayCommand(),
   spoolCommand(),
   doctorCommand(),
   topCommand(),

@@ -395,7 +395,8 @@ function readCa(reader: OptionReader): string | undefined {
   return undefined;
 }
 
-function readLevel(reader: OptionReader): BodyLevel {
+/** The option `compress`. */
+export function readLevel(reader: OptionReader): BodyLevel {
   const compress = reader.raw('compress') ?? true;
   if (compress === true) return 'fast';
   if (compress === false || compress === 0) return 'none';

@@ -1,0 +1,364 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { JetStreamClient, JetStreamManager } from '@nats-io/jetstream';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { MillraceError } from '../base/errors.ts';
+import {
+  connectNats,
+  covers,
+  loadJetStream,
+  loadKv,
+  type NatsServer,
+  subjectOf,
+} from '../broker/nats.ts';
+import { NatsFeed } from './nats-feed.ts';
+import { NatsLeases } from './nats-leases.ts';
+import type { Feed, PartitionState, PartitionWork, Source, SourceHost } from './source.ts';
+
+export interface NatsSourceConfig {
+  readonly server: NatsServer;
+  readonly stream: string;
+  readonly subjectPrefix: string;
+  readonly partitions: number;
+  /** Relays of one group share the partitions. */
+  readonly group: string;
+  /** How long a relay that is not heard of keeps its partitions, in ms. */
+  readonly leaseMs: number;
+  /** Subject of dead letters; undefined: there is none. */
+  readonly deadLetterSubject: string | undefined;
+  /** Whether settled messages are taken out of the stream. */
+  readonly trim: 'settled' | 'never';
+}
+
+const BEATS_A_LEASE = 4;
+const TRIM_EVERY_BEATS = 8;
+const BURY_RETRY_MS = 500;
+const GOODBYE_MS = 5000;
+
+interface Links {
+  readonly connection: NatsConnection;
+  readonly jetStream: JetStreamClient;
+  readonly manager: JetStreamManager;
+}
+
+interface Owned {
+  readonly feed: NatsFeed;
+  readonly work: PartitionWork;
+  trimmed: number;
+}
+
+/** The partitions of a JetStream stream, shared among the relays of a group. */
+export class NatsSource implements Source {
+  readonly #config: NatsSourceConfig;
+  readonly #links: Links;
+  readonly #leases: NatsLeases;
+  readonly #host: SourceHost;
+  readonly #self: string;
+  readonly #owned = new Map<number, Owned>();
+  readonly #releasing = new Set<number>();
+  readonly #timer: NodeJS.Timeout;
+  #beats = 0;
+  #isClosing = false;
+  #ticking: Promise<void> = Promise.resolve();
+  #isTicking = false;
+
+  private constructor(
+    config: NatsSourceConfig,
+    parts: { links: Links; leases: NatsLeases; self: string; host: SourceHost },
+  ) {
+    this.#config = config;
+    this.#links = parts.links;
+    this.#leases = parts.leases;
+    this.#self = parts.self;
+    this.#host = parts.host;
+    this.#timer = setInterval(() => this.#beat(), config.leaseMs / BEATS_A_LEASE);
+  }
+
+  /** @throws MillraceError MILLRACE_UNAVAILABLE, MILLRACE_OPTIONS */
+  static async open(config: NatsSourceConfig, host: SourceHost): Promise<NatsSource> {
+    const links = await link(config);
+    const self = `${hostname().replaceAll(/[^\w-]/g, '_')}-${process.pid}-${randomUUID().slice(0, 8)}`;
+    const { Kvm } = await loadKv();
+    const { config: stream } = await links.manager.streams.info(config.stream);
+    const kv = await new Kvm(links.jetStream).create(bucketOf(config), {
+      history: 1,
+      replicas: stream.num_replicas,
+    });
+    const leases = new NatsLeases(kv, { self, leaseMs: config.leaseMs });
+    leases.watch(performance.now());
+    await leases.beat();
+    return new NatsSource(config, { links, leases, self, host });
+  }
+
+  get feeds(): readonly Feed[] {
+    return [...this.#owned.values()].map(({ feed }) => feed);
+  }
+
+  get members(): number {
+    return this.#leases.members(performance.now());
+  }
+
+  #beat(): void {
+    if (this.#isTicking || this.#isClosing) return;
+    this.#isTicking = true;
+    this.#ticking = this.#tick()
+      .catch((error: unknown) => {
+        this.#host.onTrouble(error instanceof Error ? error.message : String(error));
+      })
+      .finally(() => {
+        this.#isTicking = false;
+      });
+  }
+
+  async #tick(): Promise<void> {
+    this.#beats += 1;
+    this.#leases.tend(performance.now());
+    await this.#leases.beat();
+    await Promise.all([...this.#owned].map(([partition, owned]) => this.#note(partition, owned)));
+    // At first the others are to be heard of.
+    if (this.#beats > 2 && !this.#isClosing) await this.#balance();
+    if (this.#config.trim === 'settled' && this.#beats % TRIM_EVERY_BEATS === 0) await this.#trim();
+  }
+
+  /** Writes down how far a partition is, and hears whether it still is ours. */
+  async #note(partition: number, { feed, work }: Owned): Promise<void> {
+    const claim = await this.#leases.write(partition, feed.settled);
+    if (claim.kind !== 'lost' || this.#releasing.has(partition)) return;
+    this.#host.onTrouble(`partition ${partition} went to another relay`);
+    this.#owned.delete(partition);
+    // What is under way may still come to its end; nothing waits for it.
+    void work.drop();
+  }
+
+  /** No relay has more than its share; free partitions are taken up to it. */
+  async #balance(): Promise<void> {
+    const nowMs = performance.now();
+    const share = Math.ceil(this.#config.partitions / this.#leases.members(nowMs));
+    const owned = [...this.#owned];
+    const surplus = owned
+      .filter(([, { work }], index) => index >= share || work.isOver)
+      .map(([partition]) => partition);
+    await Promise.all(surplus.map((partition) => this.#giveBack(partition)));
+    for (let partition = 0; partition < this.#config.partitions; partition += 1) {
+      if (this.#owned.size >= share || this.#isClosing) return;
+      if (this.#owned.has(partition) || !this.#leases.isFree(partition, nowMs)) continue;
+      const claim = await this.#leases.take(partition);
+      if (claim.kind === 'held') this.#begin(partition, claim.settled);
+    }
+  }
+
+  #begin(partition: number, settled: number): void {
+    const { jetStream, manager } = this.#links;
+    const feed = new NatsFeed({
+      jetStream,
+      manager,
+      stream: this.#config.stream,
+      subject: subjectOf(this.#config.subjectPrefix, partition),
+      partition,
+      name: `relay_${this.#self}_${this.#beats}`,
+      after: settled,
+      onTrouble: this.#host.onTrouble,
+    });
+    this.#owned.set(partition, { feed, work: this.#host.begin(feed), trimmed: settled });
+  }
+
+  async #giveBack(partition: number): Promise<void> {
+    const owned = this.#owned.get(partition);
+    if (owned === undefined || this.#releasing.has(partition)) return;
+    this.#releasing.add(partition);
+    try {
+      await owned.work.drain();
+      await this.#leases.release(partition, owned.feed.settled);
+    } finally {
+      this.#owned.delete(partition);
+      this.#releasing.delete(partition);
+    }
+  }
+
+  /** Takes settled messages out of the stream, so that a full one has room again. */
+  async #trim(): Promise<void> {
+    const { stream, subjectPrefix } = this.#config;
+    for (const [partition, owned] of this.#owned) {
+      // What the lease says is what a successor starts from; nothing beyond it may go.
+      const settled = this.#leases.known(partition)?.settled ?? 0;
+      if (settled <= owned.trimmed) continue;
+      await this.#links.manager.streams.purge(stream, {
+        filter: subjectOf(subjectPrefix, partition),
+        seq: settled + 1,
+      });
+      owned.trimmed = settled;
+    }
+  }
+
+  async bury(lines: readonly string[]): Promise<void> {
+    const { deadLetterSubject } = this.#config;
+    if (deadLetterSubject === undefined || lines.length === 0) return;
+    for (;;) {
+      try {
+        for (const line of lines) {
+          await this.#links.jetStream.publish(deadLetterSubject, line);
+        }
+        return;
+      } catch (error) {
+        this.#host.onTrouble(`${deadLetterSubject} takes no dead letters: ${error}`);
+        if (this.#links.connection.isClosed()) return;
+        await new Promise((resolve) => setTimeout(resolve, BURY_RETRY_MS));
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    clearInterval(this.#timer);
+    await within(this.#ticking, GOODBYE_MS);
+    await within(
+      Promise.all([...this.#owned.keys()].map((partition) => this.#giveBack(partition))),
+      GOODBYE_MS,
+    );
+    await within(this.#leases.close(), GOODBYE_MS);
+    await this.#links.connection.close();
+  }
+}
+
+/** Waits for what may hang on a broker that is gone, but not for ever; what fails then is nobody's business any more. */
+async function within(work: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work.catch(() => undefined), limit]);
+  clearTimeout(timer);
+}
+
+async function link(config: NatsSourceConfig): Promise<Links> {
+  const { jetstream, jetstreamManager } = await loadJetStream();
+  let connection: NatsConnection;
+  try {
+    connection = await connectNats(config.server, 'millrace-relay');
+  } catch (error) {
+    const { servers } = config.server;
+    throw new MillraceError('MILLRACE_UNAVAILABLE', `no NATS at ${servers.join(', ')}: ${error}`);
+  }
+  try {
+    const manager = await jetstreamManager(connection);
+    await checkStream(manager, config);
+    return { connection, manager, jetStream: jetstream(connection) };
+  } catch (error) {
+    await connection.close();
+    if (error instanceof MillraceError) throw error;
+    throw new MillraceError('MILLRACE_UNAVAILABLE', `stream ${config.stream}: ${error}`, error);
+  }
+}
+
+async function checkStream(
+  manager: JetStreamManager,
+  { stream, subjectPrefix, deadLetterSubject }: NatsSourceConfig,
+): Promise<void> {
+  const { config } = await manager.streams.info(stream);
+  if (config.retention !== 'limits') {
+    throw new MillraceError(
+      'MILLRACE_OPTIONS',
+      `stream ${stream} has retention ${config.retention}; relays need 'limits'`,
+    );
+  }
+  const patterns = config.subjects ?? [];
+  if (!patterns.some((pattern) => covers(pattern, subjectOf(subjectPrefix, 0)))) {
+    throw new MillraceError(
+      'MILLRACE_OPTIONS',
+      `stream ${stream} has the subjects ${patterns.join(', ')}, not ${subjectPrefix}.*`,
+    );
+  }
+  if (deadLetterSubject === undefined) return;
+  // Rejects when no stream takes the subject: a dead letter must be kept somewhere.
+  await manager.streams.find(deadLetterSubject).catch(() => {
+    throw new MillraceError(
+      'MILLRACE_OPTIONS',
+      `no stream has the subject ${deadLetterSubject}; dead letters would be lost`,
+    );
+  });
+}
+
+function bucketOf({ group, stream }: NatsSourceConfig): string {
+  return `millrace_${group}_${stream}`.replaceAll(/[^\w-]/g, '_');
+}
+
+/** Reads all partitions of a time again, in one process: nothing is written down. */
+export async function openNatsReplay(
+  config: NatsSourceConfig,
+  { from, to, host }: { from: Date; to: Date; host: SourceHost },
+): Promise<Source> {
+  const links = await link(config);
+  const name = `replay_${randomUUID().slice(0, 8)}`;
+  const feeds = Array.from({ length: config.partitions }, (_, partition) => {
+    const feed = new NatsFeed({
+      ...links,
+      stream: config.stream,
+      subject: subjectOf(config.subjectPrefix, partition),
+      partition,
+      name,
+      after: from,
+      untilMs: to.getTime(),
+      onTrouble: host.onTrouble,
+    });
+    host.begin(feed);
+    return feed;
+  });
+  return {
+    feeds,
+    members: 1,
+    bury: async () => {
+      // A replay shows what is refused as rejected; its dead letters are there since the first time.
+    },
+    close: () => links.connection.close(),
+  };
+}
+
+/** Where all partitions stand, without taking any. */
+export async function readNatsState(config: NatsSourceConfig): Promise<PartitionState[]> {
+  const { connection, manager, jetStream } = await link(config);
+  try {
+    const { Kvm } = await loadKv();
+    const bucket = await hasBucket(manager, bucketOf(config));
+    const kv = bucket ? await new Kvm(jetStream).open(bucketOf(config)) : undefined;
+    const states: PartitionState[] = [];
+    for (let partition = 0; partition < config.partitions; partition += 1) {
+      const entry = await kv?.get(`p.${partition}`);
+      const { owner = '', settled = 0 } = entry?.json<{ owner?: string; settled?: number }>() ?? {};
+      const lag = await pendingAfter(manager, { config, partition, settled });
+      states.push({ partition, owner, settled, lag });
+    }
+    return states;
+  } finally {
+    await connection.close();
+  }
+}
+
+async function hasBucket(manager: JetStreamManager, bucket: string): Promise<boolean> {
+  try {
+    await manager.streams.info(`KV_${bucket}`);
+    return true;
+  } catch {
+    // No relay of the group has run yet.
+    return false;
+  }
+}
+
+/** Messages of a partition behind a sequence: a consumer that nobody reads by knows. */
+async function pendingAfter(
+  manager: JetStreamManager,
+  { config, partition, settled }: { config: NatsSourceConfig; partition: number; settled: number },
+): Promise<number> {
+  const name = `look_${randomUUID().slice(0, 8)}`;
+  const { num_pending: pending } = await manager.consumers.add(config.stream, {
+    name,
+    filter_subject: subjectOf(config.subjectPrefix, partition),
+    ack_policy: 'none' as never,
+    deliver_policy: 'by_start_sequence' as never,
+    opt_start_seq: settled + 1,
+    inactive_threshold: 10e9,
+    mem_storage: true,
+    num_replicas: 1,
+  });
+  await manager.consumers.delete(config.stream, name);
+  return pending;
+}

@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
+import { Analytics } from '../../src/index.ts';
+import { NatsConsumer, relayState } from '../../src/nats.ts';
+import { freePort, NatsServerProcess } from '../nats-server.ts';
+import { assertBalanced, newDirectory, TestReceiver } from '../support.ts';
+import { assertArrived, Relays, Senders } from './crew.ts';
+
+export interface DrillOptions {
+  readonly random: (below: number) => number;
+  readonly seconds: number;
+  readonly say: (text: string) => void;
+}
+
+const PARTITIONS = 8;
+const SETTLE_MS = 120_000;
+
+/** Waits until the relays are through, then checks what the receiver has. */
+async function checkReceiver(
+  receiver: TestReceiver,
+  { servers, durable }: { servers: string; durable: ReadonlyMap<string, number> },
+): Promise<string> {
+  const wanted = [...durable.values()].reduce((sum, count) => sum + count, 0);
+  const deadline = Date.now() + SETTLE_MS;
+  const from = `${servers}/FLEET`;
+  const isThrough = async () => {
+    const states = await relayState({
+      from,
+      url: receiver.url,
+      appId: 'A',
+      partitions: PARTITIONS,
+    });
+    return states.every(({ lag }) => lag === 0);
+  };
+  while ((await receiver.snapshot()).unique < wanted || !(await isThrough())) {
+    if (Date.now() > deadline) break;
+    await delay(200);
+  }
+  const { unique, duplicates, refused } = await receiver.snapshot();
+  assertArrived(await receiver.events(), durable);
+  assert.equal(refused, 0);
+  return `${wanted} records were on disk, ${unique} arrived, ${duplicates} repeats were dropped by uuid`;
+}
+
+/** 8 senders, 3 relays, one broker on files: any of them is killed at random. */
+export async function killAtRandom({ random, seconds, say }: DrillOptions): Promise<void> {
+  const server = await NatsServerProcess.start();
+  const receiver = await TestReceiver.start();
+  const senders = new Senders(
+    { servers: [server.url], partitions: PARTITIONS, replicas: 1, burst: 30, pauseMs: 100 },
+    8,
+  );
+  await untilStream(server.url);
+  const relays = new Relays(
+    [
+      ...['--from', `${server.url}/FLEET`, '--url', receiver.url, '--appid', 'A'],
+      ...['--partitions', String(PARTITIONS), '--lease', '1500'],
+    ],
+    3,
+  );
+  let brokerKills = 0;
+  const endMs = Date.now() + seconds * 1000;
+  while (Date.now() < endMs) {
+    await delay(500 + random(2000));
+    const dice = random(100);
+    if (dice < 45) await senders.killOne(random(senders.count));
+    else if (dice < 80) await relays.killOne(random(relays.count));
+    else {
+      await server.kill();
+      await delay(random(1500));
+      await server.start();
+      brokerKills += 1;
+    }
+  }
+  say(`killed: ${senders.kills} senders, ${relays.kills} relays, ${brokerKills} brokers`);
+  await senders.stop();
+  say(await checkReceiver(receiver, { servers: server.url, durable: senders.durable }));
+  await relays.stop();
+  await receiver.stop();
+  await server.stop();
+}
+
+async function untilStream(servers: string): Promise<void> {
+  const connection = await connect({ servers });
+  const manager = await jetstreamManager(connection);
+  for (;;) {
+    try {
+      await manager.streams.info('FLEET');
+      break;
+    } catch {
+      await delay(50);
+    }
+  }
+  await connection.close();
+}
+
+/** Three brokers with three copies of the stream: the leader is killed under load, again and again. */
+export async function killLeader({ seconds, say }: DrillOptions): Promise<void> {
+  const ports = [await freePort(), await freePort(), await freePort()];
+  const routes = [await freePort(), await freePort(), await freePort()];
+  const servers = ports.map(
+    (port, index) =>
+      new NatsServerProcess({
+        port,
+        directory: newDirectory(),
+        cluster: { name: `n${index}`, port: routes[index] ?? 0, routes },
+      }),
+  );
+  await Promise.all(servers.map((server) => server.start()));
+  const urls = servers.map(({ url }) => url);
+  const receiver = await TestReceiver.start();
+  const ta = new Analytics(
+    new NatsConsumer({
+      servers: urls,
+      stream: 'FLEET',
+      partitions: PARTITIONS,
+      replicas: 3,
+      lingerMs: 5,
+      ackTimeoutMs: 1000,
+      queueSize: 1_000_000,
+    }),
+    {
+      onError: () => {
+        // A leader is gone: that is the drill.
+      },
+    },
+  );
+  const pauses: number[] = [];
+  const load = new Load(ta);
+  await load.untilDelivered();
+  const from = `nats://${urls.map((url) => url.slice(7)).join(',')}`;
+  const relays = new Relays(
+    [
+      ...['--from', `${from}/FLEET`, '--url', receiver.url, '--appid', 'A'],
+      ...['--partitions', String(PARTITIONS), '--lease', '3000'],
+    ],
+    1,
+  );
+  const endMs = Date.now() + seconds * 1000;
+  while (Date.now() < endMs) {
+    await delay(4000);
+    load.longestPauseMs = 0;
+    const leader = await leaderOf(urls);
+    const server = servers[Number(leader.slice(1))];
+    await server?.kill();
+    await delay(3000);
+    await load.untilDelivered();
+    pauses.push(load.longestPauseMs);
+    await server?.start();
+    await delay(3000);
+  }
+  const count = await load.stop();
+  const stats = await ta.close({ timeoutMs: 60_000 });
+  assertBalanced(stats);
+  assert.equal(stats.delivered, count);
+  say(
+    `leader killed ${pauses.length} times; publish pauses: ${pauses.map(Math.round).join(', ')} ms`,
+  );
+  say(await checkReceiver(receiver, { servers: from, durable: new Map([['0/0', count]]) }));
+  await relays.stop();
+  await receiver.stop();
+  await Promise.all(servers.map((server) => server.stop()));
+}
+
+/** A steady load that notices how long nothing is acknowledged. */
+class Load {
+  longestPauseMs = 0;
+  readonly #ta: Analytics;
+  readonly #timer: NodeJS.Timeout;
+  #n = 0;
+  #delivered = 0;
+  #progressMs = performance.now();
+
+  constructor(ta: Analytics) {
+    this.#ta = ta;
+    this.#timer = setInterval(() => this.#step(), 10);
+  }
+
+  #step(): void {
+    for (let count = 0; count < 10; count += 1, this.#n += 1) {
+      const properties = { sender: 0, generation: 0, n: this.#n };
+      this.#ta.track({ accountId: `u${this.#n % 40}`, event: 'e', properties });
+    }
+    const { delivered } = this.#ta.stats();
+    const nowMs = performance.now();
+    if (delivered > this.#delivered) {
+      this.longestPauseMs = Math.max(this.longestPauseMs, nowMs - this.#progressMs);
+      this.#delivered = delivered;
+      this.#progressMs = nowMs;
+    }
+  }
+
+  /** Resolves when what has been tracked so far is acknowledged. */
+  async untilDelivered(): Promise<void> {
+    const wanted = this.#n + 1;
+    while (this.#ta.stats().delivered < wanted) await delay(20);
+  }
+
+  async stop(): Promise<number> {
+    clearInterval(this.#timer);
+    await this.#ta.flush({ timeoutMs: 60_000 });
+    return this.#n;
+  }
+}
+
+async function leaderOf(servers: string[]): Promise<string> {
+  const connection = await connect({ servers });
+  try {
+    const manager = await jetstreamManager(connection);
+    const { cluster } = await manager.streams.info('FLEET');
+    return cluster?.leader ?? 'n0';
+  } finally {
+    await connection.close();
+  }
+}

@@ -1,0 +1,295 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
+import { type AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
+import { ENCODING_HEADER } from '../src/broker/messages.ts';
+import { Analytics, type MillraceError } from '../src/index.ts';
+import { RELAY_CATALOGUE } from '../src/metrics/relay-catalogue.ts';
+import { NatsConsumer, type NatsConsumerOptions, relay, relayState } from '../src/nats.ts';
+import type { RelayAccount } from '../src/relay/relay.ts';
+import { CustomSink, type CustomSinkConfig } from '../src/sink/custom.ts';
+import { missing, NatsServerProcess } from './nats-server.ts';
+import { sinkContract } from './sink-contract.ts';
+import {
+  assertBalanced,
+  newDirectory,
+  readRecords,
+  repositoryRoot,
+  TestReceiver,
+  until,
+} from './support.ts';
+
+const skip = missing('nats-server', ['--version']);
+
+function consumerOf(server: NatsServerProcess, more: Partial<NatsConsumerOptions> = {}) {
+  return new NatsConsumer({
+    servers: server.url,
+    stream: 'EVENTS',
+    partitions: 4,
+    lingerMs: 5,
+    workers: 1,
+    ackTimeoutMs: 1000,
+    ...more,
+  });
+}
+
+/** Lines of all messages of a stream, in order, and how many messages there are. */
+async function readStream(
+  url: string,
+  stream: string,
+): Promise<{ lines: string[]; messages: number }> {
+  const connection = await connect({ servers: url });
+  try {
+    const manager = await jetstreamManager(connection);
+    const { state } = await manager.streams.info(stream);
+    const name = `test${Math.random().toString(36).slice(2)}`;
+    await manager.consumers.add(stream, { name, ack_policy: 'none' as AckPolicy });
+    const consumer = await jetstream(connection).consumers.get(stream, name);
+    const lines: string[] = [];
+    if (state.messages > 0) {
+      const batch = await consumer.fetch({ max_messages: state.messages, expires: 5000 });
+      for await (const message of batch) {
+        const isPacked = message.headers?.get(ENCODING_HEADER) === 'gzip';
+        const text = Buffer.from(isPacked ? gunzipSync(message.data) : message.data).toString();
+        lines.push(...text.split('\n').filter((line) => line !== ''));
+      }
+    }
+    return { lines, messages: state.messages };
+  } finally {
+    await connection.close();
+  }
+}
+
+for (const message of ['batch', 'record'] as const) {
+  sinkContract(
+    `nats, a message a ${message}`,
+    async () => {
+      const server = await NatsServerProcess.start();
+      const sinkOf = (url: string): CustomSink => {
+        const { plan } = new NatsConsumer({
+          servers: url,
+          stream: 'EVENTS',
+          partitions: 4,
+          message,
+        });
+        return CustomSink.open(plan.sink as CustomSinkConfig);
+      };
+      return {
+        sink: sinkOf(server.url),
+        lost: sinkOf('nats://127.0.0.1:9'),
+        uuids: async () =>
+          (await readStream(server.url, 'EVENTS')).lines.map((line) => JSON.parse(line)['#uuid']),
+        stop: () => server.stop(),
+      };
+    },
+    skip,
+  );
+}
+
+test('options of NATS are checked where the consumer is made', () => {
+  const make = (options: object) => () => new NatsConsumer(options as NatsConsumerOptions);
+  assert.throws(make({}), /servers is missing.*stream is missing/);
+  assert.throws(
+    make({ servers: [7], stream: 'a.b', partitions: 0 }),
+    /URL.*a\.b.*partitions is 0/s,
+  );
+  assert.throws(
+    make({ servers: 'x', stream: 'S', subjectPrefix: 'a.*' }),
+    /subjectPrefix is a\.\*/,
+  );
+  assert.throws(make({ servers: 'x', stream: 'S', tls: { crt: 'f' } }), /tls\.crt is unknown/);
+});
+
+test('the documents name the metrics of a relay', () => {
+  const text = readFileSync(join(repositoryRoot(), 'docs/fleet.md'), 'utf8');
+  const names = [...text.matchAll(/^\| `(millrace_relay_\w+)`/gm)].map(([, name]) => name);
+  assert.deepEqual(
+    names,
+    RELAY_CATALOGUE.map(({ name }) => name),
+  );
+});
+
+test('options of a relay are checked before anything is opened', async () => {
+  const attempt = (options: object) => relay(options as Parameters<typeof relay>[0]);
+  await assert.rejects(attempt({}), { code: 'MILLRACE_OPTIONS', message: /from is missing.*url/ });
+  const from = 'nats://me:secret@host';
+  const problem = await attempt({ from, url: 'http://h', appId: 'A' }).then(
+    () => assert.fail('taken'),
+    (error: MillraceError) => error,
+  );
+  assert.match(problem.message, /STREAM/);
+  assert.ok(!problem.message.includes('secret'), problem.message);
+  const nowhere = { from: 'nats://127.0.0.1:9/EVENTS', url: 'http://h', appId: 'A' };
+  await assert.rejects(attempt(nowhere), { code: 'MILLRACE_UNAVAILABLE' });
+});
+
+describe('NATS JetStream', { skip }, () => {
+  let server: NatsServerProcess;
+  before(async () => {
+    server = await NatsServerProcess.start();
+  });
+  after(() => server.stop());
+
+  test('a stream that differs from what is wanted is told, and the records wait', async () => {
+    const first = new Analytics(consumerOf(server, { stream: 'OTHER', replicas: 1 }));
+    first.track({ accountId: 'u', event: 'e' });
+    assertBalanced(await first.close());
+    let told: MillraceError | undefined;
+    const ta = new Analytics(consumerOf(server, { stream: 'OTHER', duplicateWindowMs: 7000 }), {
+      onError: (error) => {
+        told = error;
+      },
+    });
+    ta.track({ accountId: 'u', event: 'e' });
+    await until(() => told !== undefined, 'the difference is told');
+    assert.match(String(told?.message), /duplicateWindowMs 120000, wanted 7000/);
+    const stats = await ta.close({ timeoutMs: 500 });
+    assertBalanced(stats);
+    assert.equal(stats.dropped.shutdown, 1);
+  });
+
+  test('a full stream refuses, and the records wait here', async () => {
+    const full = { stream: 'SMALL', maxBytes: 2000, compress: false } as const;
+    const ta = new Analytics(consumerOf(server, full), { onError: () => undefined });
+    for (let n = 0; n < 50; n += 1) ta.track({ accountId: `u${n}`, event: 'e', properties: { n } });
+    await until(() => ta.stats().retries > 0, 'the stream is full');
+    const stats = await ta.close({ timeoutMs: 500 });
+    assertBalanced(stats);
+    const { lines } = await readStream(server.url, 'SMALL');
+    // A message may be in though its batch is not settled; nothing is settled that is not in.
+    assert.ok(lines.length >= stats.delivered);
+    assert.equal(stats.delivered + stats.dropped.shutdown, 50);
+  });
+
+  test('broker and relays are killed and come back: every record once at the receiver, each user in order', async () => {
+    const receiver = await TestReceiver.start();
+    const ta = new Analytics(consumerOf(server), { onError: () => undefined });
+    const stops = [new AbortController(), new AbortController()];
+    const progress: RelayAccount[] = [];
+    // The stream is there once something has been published.
+    ta.track({ accountId: 'u0', event: 'e', properties: { n: -1 } });
+    await ta.flush();
+    const relays = stops.map(({ signal }, index) =>
+      relay({
+        from: `${server.url}/EVENTS`,
+        url: receiver.url,
+        appId: 'A',
+        partitions: 4,
+        leaseMs: 800,
+        signal,
+        onError: () => undefined,
+        onProgress: (account) => {
+          progress[index] = account;
+        },
+      }),
+    );
+    const total = 2000;
+    for (let n = 0; n < total; n += 1) {
+      ta.track({ accountId: `u${n % 20}`, event: 'e', properties: { n } });
+      if (n % 100 === 0) await delay(10);
+      if (n === total / 2) {
+        await server.kill();
+        await delay(100);
+        await server.start();
+      }
+    }
+    const arrived = async () => (await receiver.snapshot()).unique;
+    await until(async () => (await arrived()) > total / 2, 'relays work again');
+    // One relay goes in good order; the other takes over.
+    stops[0]?.abort();
+    const [gone] = await Promise.all([relays[0]]);
+    assert.equal(gone?.imbalance, 0);
+    await until(async () => (await arrived()) === total + 1, 'all have arrived');
+    await until(() => progress[1]?.partitions === 4, 'the other relay has all partitions');
+    stops[1]?.abort();
+    const rest = await relays[1];
+    assert.equal(rest?.imbalance, 0);
+    const stats = await ta.close();
+    assertBalanced(stats);
+    assert.equal(stats.delivered, total + 1);
+    const last = new Map<unknown, number>();
+    for (const event of await receiver.events()) {
+      const { n } = event.properties as { n: number };
+      const user = event['#account_id'];
+      assert.ok(n > (last.get(user) ?? -2), `${user}: ${n} after ${last.get(user)}`);
+      last.set(user, n);
+    }
+    const states = await relayState({
+      from: `${server.url}/EVENTS`,
+      url: receiver.url,
+      appId: 'A',
+      partitions: 4,
+    });
+    for (const { owner, lag } of states) assert.deepEqual({ owner, lag }, { owner: '', lag: 0 });
+    await receiver.stop();
+  });
+
+  test('a replay gives the records of a time again, into files', async () => {
+    const ta = new Analytics(consumerOf(server, { stream: 'AGAIN' }));
+    const from = new Date();
+    for (let n = 0; n < 300; n += 1)
+      ta.track({ accountId: `u${n % 7}`, event: 'e', properties: { n } });
+    await ta.flush();
+    const to = new Date();
+    await delay(5);
+    ta.track({ accountId: 'late', event: 'e' });
+    assertBalanced(await ta.close());
+    const directory = newDirectory();
+    const account = await relay({
+      from: `${server.url}/AGAIN`,
+      toFiles: directory,
+      partitions: 4,
+      replay: { from, to },
+    });
+    assert.equal(account.delivered, 300);
+    assert.equal(account.imbalance, 0);
+    const records = readRecords(directory, readdirSync(directory));
+    assert.equal(new Set(records.map((record) => record['#uuid'])).size, 300);
+  });
+
+  test('what is refused for good goes to the dead-letter subject, its neighbours to the receiver', async () => {
+    const receiver = await TestReceiver.start();
+    const connection = await connect({ servers: server.url });
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: 'POISON', subjects: ['poison.*', 'dead.poison'] });
+    const good = { '#type': 'track', '#time': '2026-03-08 12:00:00.000', '#event_name': 'e' };
+    const lines = [
+      JSON.stringify({ ...good, '#account_id': 'u', properties: {} }),
+      JSON.stringify({ ...good, '#event_name': '0 bad', '#account_id': 'u', properties: {} }),
+      'no record',
+    ];
+    await jetstream(connection).publish('poison.0', `${lines.join('\n')}\n`);
+    const stop = new AbortController();
+    const account = relay({
+      from: `${server.url}/POISON`,
+      url: receiver.url,
+      appId: 'A',
+      partitions: 1,
+      leaseMs: 400,
+      deadLetter: 'dead.poison',
+      signal: stop.signal,
+      onError: () => undefined,
+      onProgress: ({ delivered, rejected, bad }) => {
+        if (delivered + rejected + bad === 3) stop.abort();
+      },
+    });
+    const { delivered, rejected, bad, imbalance } = await account;
+    assert.deepEqual(
+      { delivered, rejected, bad, imbalance },
+      {
+        delivered: 1,
+        rejected: 1,
+        bad: 1,
+        imbalance: 0,
+      },
+    );
+    const { messages } = await readStream(server.url, 'POISON');
+    assert.equal(messages, 3);
+    await connection.close();
+    await receiver.stop();
+  });
+});
