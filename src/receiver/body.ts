@@ -35,8 +35,9 @@ export function inflate(
 ): Buffer {
   if (compress === undefined || compress === 'none' || compress === '') return body;
   if (compress !== 'gzip') throw new BodyError(200, `compress: ${compress} is not supported`);
+  const chunkSize = Math.min(Math.max(GROWTH * body.length, CHUNK_BYTES_MIN), CHUNK_BYTES_MAX);
   try {
-    return gunzipSync(body, { maxOutputLength: bytesMax });
+    return gunzipSync(body, { maxOutputLength: bytesMax, chunkSize });
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ERR_BUFFER_TOO_LARGE') {
@@ -46,13 +47,22 @@ export function inflate(
   }
 }
 
-/** What every record starts with, and what nothing else can hold: inside a text the quotes would be escaped. */
-const RECORD_MARK = '"#type":"';
+/**
+ * What every record starts with behind a quote, and what nothing else can hold: inside a text the quotes would be escaped.
+ * The quote is left out of the search, which looks for the first letter first, and there are many quotes.
+ */
+const RECORD_MARK = '#type":"';
+const QUOTE = 0x22;
+/** Room to unpack into at a time: by the usual growth of a batch, because many small pieces cost half as much again. */
+const GROWTH = 8;
+const CHUNK_BYTES_MIN: number = 16 * 1024;
+const CHUNK_BYTES_MAX: number = 256 * 1024;
 
 /** Records in a JSON array, without parsing it: cheap enough to be no part of what a benchmark measures. */
 export function countRecords(json: Buffer): number {
   let count = 0;
-  for (let at = json.indexOf(RECORD_MARK); at >= 0; at = json.indexOf(RECORD_MARK, at + 1))
-    count += 1;
+  for (let at = json.indexOf(RECORD_MARK); at >= 0; at = json.indexOf(RECORD_MARK, at + 1)) {
+    if (json[at - 1] === QUOTE) count += 1;
+  }
   return count;
 }
