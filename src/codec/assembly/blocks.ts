@@ -325,44 +325,65 @@ function makeLengthCodes(): void {
   }
 }
 
-@inline
-function addLiteral(byte: u32): void {
-  const code = load<u32>(LITERAL_TABLE + ((<usize>byte) << 2));
-  add(<u64>(code & 0xffff), <u64>(code >>> 16));
-}
-
-function addLiterals(from: usize, end: usize): void {
-  let at = from;
-  for (; at + 4 <= end; at += 4) {
-    const four = load<u32>(at);
-    addLiteral(four & 0xff);
-    addLiteral((four >>> 8) & 0xff);
-    addLiteral((four >>> 16) & 0xff);
-    addLiteral(four >>> 24);
-    flush();
-  }
-  for (; at < end; at += 1) addLiteral(<u32>load<u8>(at));
-  flush();
-}
-
+/** The block's symbols. What waits to be written is kept in local variables, which are registers. */
 function writeSteps(from: usize, end: usize, steps: usize): void {
+  let to = out;
+  let waiting = bits;
+  let length = bitCount;
   let at = from;
-  for (let step: usize = STEPS_AT; step < steps; step += 8) {
-    const literals = <usize>load<u32>(step);
-    if (literals != 0) addLiterals(at, at + literals);
+  let step: usize = STEPS_AT;
+  for (;;) {
+    const literalsEnd = step < steps ? at + <usize>load<u32>(step) : end;
+    for (; at + 4 <= literalsEnd; at += 4) {
+      const four = load<u32>(at);
+      let code = load<u32>(LITERAL_TABLE + ((<usize>(four & 0xff)) << 2));
+      waiting |= <u64>(code & 0xffff) << length;
+      length += <u64>(code >>> 16);
+      code = load<u32>(LITERAL_TABLE + ((<usize>((four >>> 8) & 0xff)) << 2));
+      waiting |= <u64>(code & 0xffff) << length;
+      length += <u64>(code >>> 16);
+      code = load<u32>(LITERAL_TABLE + ((<usize>((four >>> 16) & 0xff)) << 2));
+      waiting |= <u64>(code & 0xffff) << length;
+      length += <u64>(code >>> 16);
+      code = load<u32>(LITERAL_TABLE + ((<usize>(four >>> 24)) << 2));
+      waiting |= <u64>(code & 0xffff) << length;
+      length += <u64>(code >>> 16);
+      store<u64>(to, waiting);
+      to += <usize>(length >> 3);
+      waiting >>= length & ~7;
+      length &= 7;
+    }
+    for (; at < literalsEnd; at += 1) {
+      const code = load<u32>(LITERAL_TABLE + ((<usize>load<u8>(at)) << 2));
+      waiting |= <u64>(code & 0xffff) << length;
+      length += <u64>(code >>> 16);
+    }
+    store<u64>(to, waiting);
+    to += <usize>(length >> 3);
+    waiting >>= length & ~7;
+    length &= 7;
+    if (step >= steps) break;
     const match = load<u32>(step, 4);
-    const length = match >>> 16;
-    const coded = LENGTH_CODED + ((<usize>length) << 3);
-    add(<u64>load<u32>(coded), <u64>load<u32>(coded, 4));
+    const coded = LENGTH_CODED + ((<usize>(match >>> 16)) << 3);
+    waiting |= <u64>load<u32>(coded) << length;
+    length += <u64>load<u32>(coded, 4);
     const less = (match & 0xffff) - 1;
     const symbol = distanceSymbol(less);
     const code = load<u32>(DISTANCE_TABLE + ((<usize>symbol) << 2));
-    add(<u64>(code & 0xffff), <u64>(code >>> 16));
-    add(<u64>(less - load<u32>(DISTANCE_BASES + ((<usize>symbol) << 2))), <u64>distanceExtra(symbol));
-    flush();
-    at += literals + <usize>length;
+    waiting |= <u64>(code & 0xffff) << length;
+    length += <u64>(code >>> 16);
+    waiting |= <u64>(less - load<u32>(DISTANCE_BASES + ((<usize>symbol) << 2))) << length;
+    length += <u64>distanceExtra(symbol);
+    store<u64>(to, waiting);
+    to += <usize>(length >> 3);
+    waiting >>= length & ~7;
+    length &= 7;
+    at += <usize>(match >>> 16);
+    step += 8;
   }
-  addLiterals(at, end);
+  out = to;
+  bits = waiting;
+  bitCount = length;
   const code = load<u32>(LITERAL_TABLE + (END_OF_BLOCK << 2));
   putBits(code & 0xffff, code >>> 16);
 }

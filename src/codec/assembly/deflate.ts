@@ -12,7 +12,7 @@ import { finishBits, startBits, writeCoded, writeStored } from './blocks';
 
 /**
  * Deflate for JSON text, and for anything else. Matches are looked for only where they are likely to start: behind the one before, and at
- * each byte that is no letter or digit, where names, values and words begin and end.
+ * borders: quotes, commas, braces, spaces, where names, values and words begin and end.
  */
 const WINDOW: usize = 32768;
 const LENGTH_MAX: u32 = 258;
@@ -28,6 +28,9 @@ const END_BYTES: usize = 32;
 const MULTIPLIER: u64 = 0x9e3779b97f4a7c15;
 /** By byte: how far a word of 8 is shifted so that the bytes to be hashed are left: 4 of a value's start, 6 at a border. */
 const SHIFTS: usize = CODES_AT + 20480;
+/** All bytes but these are borders: from `-` to `z`, which has letters, digits, and what joins words and numbers. */
+const INNER_FIRST: u8 = 0x2d;
+const INNER_SPAN: u8 = 0x7a - INNER_FIRST;
 const VALUE_SHIFT: u8 = 32;
 const BORDER_SHIFT: u8 = 16;
 /** Places are noted with a base that grows from call to call, so that the notes of earlier calls are out of reach. */
@@ -38,9 +41,8 @@ let steps: usize = 0;
 
 export function makeShifts(): void {
   for (let byte: u32 = 0; byte < 256; byte += 1) {
-    const isDigit = byte - 0x30 < 10;
-    const isLetter = (byte | 0x20) - 0x61 < 26;
-    store<u8>(SHIFTS + <usize>byte, isDigit || isLetter ? VALUE_SHIFT : BORDER_SHIFT);
+    const isBorder = byte - INNER_FIRST > INNER_SPAN;
+    store<u8>(SHIFTS + <usize>byte, isBorder ? BORDER_SHIFT : VALUE_SHIFT);
   }
 }
 
@@ -63,14 +65,11 @@ export function deflate(length: u32): u32 {
   return <u32>(finishBits() - PACKED_AT);
 }
 
-/** One bit for each of the 16 bytes at `at` that is neither a letter nor a digit. */
+/** One bit for each of the 16 bytes at `at` that is a border. */
 @inline
 function bordersAt(at: usize): u32 {
-  const bytes = v128.load(at);
-  const digits = i8x16.lt_u(i8x16.sub(bytes, i8x16.splat(0x30)), i8x16.splat(10));
-  const lower = v128.or(bytes, i8x16.splat(0x20));
-  const letters = i8x16.lt_u(i8x16.sub(lower, i8x16.splat(0x61)), i8x16.splat(26));
-  return <u32>i8x16.bitmask(v128.or(digits, letters)) ^ 0xffff;
+  const above = i8x16.sub(v128.load(at), i8x16.splat(INNER_FIRST));
+  return <u32>i8x16.bitmask(i8x16.gt_u(above, i8x16.splat(INNER_SPAN)));
 }
 
 /** How many bytes at `a` and `b` are alike, none of `a` at or behind `end`. */
