@@ -24,6 +24,9 @@ export const LIFTS_AT = 9728;
 export const LIFT_BYTES = 64;
 /** Where the text of each lifted field of the present record starts: u32 each. */
 export const LIFTED_AT = 10496;
+/** The names of a record's dynamic properties, as in its frame, one after the other. */
+export const NAMES_AT = 12288;
+export const NAMES_BYTES = 4096;
 /** u32 words of the results of a call. */
 export const RESULT_AT = 10752;
 export const RESULT_NEXT_IN = 0;

@@ -22,6 +22,8 @@ export interface MachineHost {
   shapeAt(id: number): number;
   /** Place of what follows from the epoch for a shape; 0: it can't be had. */
   tailAt(shapeAt: number, epoch: number): number;
+  /** The same beside dynamic properties, whose names are at NAMES_AT. */
+  dynamicTailAt(shapeAt: number, epoch: number, namesBytes: number): number;
 }
 
 /** What assembly/index.ts exports. */
@@ -77,6 +79,8 @@ export class Machine {
         offsetMs: (ms: number) => this.host.offsetMs(ms),
         shapeAt: (id: number) => this.host.shapeAt(id),
         tailAt: (shapeAt: number, epoch: number) => this.host.tailAt(shapeAt, epoch),
+        dynamicTailAt: (shapeAt: number, epoch: number, namesBytes: number) =>
+          this.host.dynamicTailAt(shapeAt, epoch, namesBytes),
       },
     });
     this.calls = exports as MachineCalls;
@@ -137,6 +141,7 @@ const NOBODY: MachineHost = {
   offsetMs: () => 0,
   shapeAt: () => 0,
   tailAt: () => 0,
+  dynamicTailAt: () => 0,
 };
 
 /** The 128 leading bits of 10^`power`, rounded up. */

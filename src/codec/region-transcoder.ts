@@ -6,6 +6,7 @@ import {
   ENDS_AT,
   FRAMES_AT,
   FRAMES_BYTES,
+  NAMES_AT,
   POSITIONS_AT,
   RECORDS_MAX,
   RESULT_AT,
@@ -17,8 +18,10 @@ import {
   TEXT_AT,
   TEXT_BYTES,
 } from './machine-places.ts';
+import { unpackSequence } from './msgpack.ts';
 import {
   type ShapeText,
+  type Tail,
   type TextBuffer,
   Transcoder,
   type TranscoderOptions,
@@ -56,9 +59,11 @@ export interface FillLimits {
   readonly separator: number;
 }
 
-const SHAPE_HEADER_BYTES = 16;
+const SHAPE_HEADER_BYTES = 20;
 const TAIL_BYTES = 20;
 const SHAPE_TAILS_WORD = 2;
+const SHAPE_DYNAMIC_TAILS_WORD = 4;
+const DYNAMIC_TAILS_MAX = 32;
 const TABLE_WORDS: number = SHAPES_MAX + 1;
 const HOUR_MS = 3_600_000;
 const OFFSET_MAX = 0x7fff_0000;
@@ -78,6 +83,7 @@ export class RegionTranscoder implements MachineHost {
   #generation = 0;
   #tableAt = 0;
   #isFull = false;
+  #dynamicTails = 0;
   #frameBytes = 256;
   /** The text of the latest tail: most shapes have the same. */
   #tailText: Uint8Array = new Uint8Array(0);
@@ -185,6 +191,14 @@ export class RegionTranscoder implements MachineHost {
       : attempt(() => this.#putTail(machine, shapeAt, { shape, epoch }));
   }
 
+  dynamicTailAt(shapeAt: number, epoch: number, namesBytes: number): number {
+    const machine = this.#machine;
+    const shape = this.#shapes.get(shapeAt);
+    return machine === undefined || shape === undefined
+      ? 0
+      : attempt(() => this.#putDynamicTail(machine, shapeAt, { shape, epoch, namesBytes }));
+  }
+
   #putShape(machine: Machine, id: number): number {
     const shape = this.reference.shape(id);
     // The quote that ends the time goes with the event.
@@ -193,7 +207,7 @@ export class RegionTranscoder implements MachineHost {
     const runsFrom = SHAPE_HEADER_BYTES + padded(event.length);
     const at = this.#allocate(machine, runsFrom + runsBytes);
     if (at === 0) return 0;
-    machine.words.set([shape.runs.length, shape.runBytes + 1, 0, event.length], at / 4);
+    machine.words.set([shape.runs.length, shape.runBytes + 1, 0, event.length, 0], at / 4);
     machine.bytes.set(event, at + SHAPE_HEADER_BYTES);
     let runAt = at + runsFrom;
     for (const run of shape.runs) {
@@ -211,14 +225,44 @@ export class RegionTranscoder implements MachineHost {
     shapeAt: number,
     { shape, epoch }: { shape: ShapeText; epoch: number },
   ): number {
-    const { text, hasZoneOffset } = this.reference.tail(shape, epoch);
-    const textAt = this.#tailTextOf(machine, text);
-    const at = textAt === 0 ? 0 : this.#allocate(machine, TAIL_BYTES);
+    const at = this.#allocate(machine, TAIL_BYTES);
     if (at === 0) return 0;
-    const tailsWord = shapeAt / 4 + SHAPE_TAILS_WORD;
-    const next = machine.words[tailsWord] ?? 0;
+    return this.#linkTail(machine, this.reference.tail(shape, epoch), {
+      at,
+      listWord: shapeAt / 4 + SHAPE_TAILS_WORD,
+    });
+  }
+
+  #putDynamicTail(
+    machine: Machine,
+    shapeAt: number,
+    { shape, epoch, namesBytes }: { shape: ShapeText; epoch: number; namesBytes: number },
+  ): number {
+    const names = machine.bytes.slice(NAMES_AT, NAMES_AT + namesBytes);
+    const tail = this.reference.dynamicTail(shape, epoch, unpackSequence(names).map(String));
+    const at = this.#allocate(machine, TAIL_BYTES + 8 + namesBytes);
+    if (at === 0) return 0;
+    const namesAt = at + TAIL_BYTES + 8;
+    machine.words.set([namesBytes, namesAt], (at + TAIL_BYTES) / 4);
+    machine.bytes.set(names, namesAt);
+    const listWord = shapeAt / 4 + SHAPE_DYNAMIC_TAILS_WORD;
+    this.#dynamicTails += 1;
+    // A list that has grown long is begun anew: names that differ from record to record would make each search longer.
+    if (this.#dynamicTails % DYNAMIC_TAILS_MAX === 0) machine.words[listWord] = 0;
+    return this.#linkTail(machine, tail, { at, listWord });
+  }
+
+  /** Puts a tail in front of the list that starts in `listWord`. */
+  #linkTail(
+    machine: Machine,
+    { epoch, text, hasZoneOffset }: Tail,
+    { at, listWord }: { at: number; listWord: number },
+  ): number {
+    const textAt = this.#tailTextOf(machine, text);
+    if (textAt === 0) return 0;
+    const next = machine.words[listWord] ?? 0;
     machine.words.set([epoch, next, hasZoneOffset ? 1 : 0, text.length, textAt], at / 4);
-    machine.words[tailsWord] = at;
+    machine.words[listWord] = at;
     return at;
   }
 

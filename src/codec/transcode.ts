@@ -167,9 +167,8 @@ export class Transcoder {
     const valuesAt = json.from;
     const shape = this.#shapeOf(view.getUint32(frameAt + SHAPE_AT, true));
     this.#takeMaps(flags, shape, valuesAt);
-    const tail = isTrackKind(kind)
-      ? this.#tailOf(shape, view.getUint32(frameAt + EPOCH_AT, true))
-      : NO_TAIL;
+    const epoch = view.getUint32(frameAt + EPOCH_AT, true);
+    const tail = isTrackKind(kind) ? this.tail(shape, epoch) : NO_TAIL;
     const length = view.getInt32(frameAt + LENGTH_AT, true);
     out.ensure(GROWTH_MAX * length + shape.runBytes + tail.text.length + SLACK_BYTES);
     json.target = out.bytes;
@@ -195,11 +194,6 @@ export class Transcoder {
   /** The shape of a number that is not `INLINE_FROM` or more. */
   shape(id: number): ShapeText {
     return this.#shapeOf(id);
-  }
-
-  /** What super and preset properties of an epoch add to a shape's own. */
-  tail(shape: ShapeText, epoch: number): Tail {
-    return this.#tailOf(shape, epoch);
   }
 
   /** Offset of the zone at an instant, in hours. */
@@ -252,7 +246,7 @@ export class Transcoder {
       json.run(runs[index] ?? HEX);
       json.value();
     }
-    if (this.#dynamicAt !== 0) this.#dynamicAndTail(shape, timeMs);
+    if (this.#dynamicAt !== 0) this.#dynamicAndTail(shape, tail.epoch, timeMs);
     else {
       if (this.#options.addsZoneOffset && !tail.hasZoneOffset) this.#zoneOffset(timeMs);
       json.run(tail.text);
@@ -269,17 +263,16 @@ export class Transcoder {
   }
 
   /** The dynamic properties and what else is not among them: made anew for each record. */
-  #dynamicAndTail(shape: ShapeText, timeMs: number): void {
+  #dynamicAndTail(shape: ShapeText, epoch: number, timeMs: number): void {
     const json = this.#json;
-    const keys = this.#dynamicKeys();
-    const tail = this.#supers.filter(
-      ({ key }) => !keys.has(key.toLowerCase()) && !shape.keys.has(key.toLowerCase()),
-    );
-    const isZoneSet =
-      keys.has(ZONE_OFFSET) ||
-      shape.keys.has(ZONE_OFFSET) ||
-      tail.some(({ key }) => key === ZONE_OFFSET);
-    if (this.#options.addsZoneOffset && !isZoneSet) this.#zoneOffset(timeMs);
+    json.from = this.#dynamicAt;
+    const names: string[] = [];
+    for (let count = json.takeMapCount(); count > 0; count -= 1) {
+      names.push(json.takeString());
+      json.skip(1);
+    }
+    const tail = this.dynamicTail(shape, epoch, names);
+    if (this.#options.addsZoneOffset && !tail.hasZoneOffset) this.#zoneOffset(timeMs);
     json.from = this.#dynamicAt;
     for (let count = json.takeMapCount(); count > 0; count -= 1) {
       json.byte(COMMA);
@@ -287,18 +280,7 @@ export class Transcoder {
       json.byte(COLON);
       json.value();
     }
-    for (const { text } of tail) json.run(text);
-  }
-
-  #dynamicKeys(): Set<string> {
-    const json = this.#json;
-    const keys = new Set<string>();
-    json.from = this.#dynamicAt;
-    for (let count = json.takeMapCount(); count > 0; count -= 1) {
-      keys.add(json.takeString().toLowerCase());
-      json.skip(1);
-    }
-    return keys;
+    json.run(tail.text);
   }
 
   /** Finds the maps that follow the values (and the keys, of a frame that brings its own). */
@@ -348,18 +330,27 @@ export class Transcoder {
     return made;
   }
 
-  #tailOf(shape: ShapeText, epoch: number): Tail {
-    if (shape.tail.epoch === epoch && this.#dynamicAt === 0) return shape.tail;
-    // Dynamic properties are put together with the super properties themselves, whatever text the shape keeps.
+  /** What super and preset properties of an epoch add to a shape's own. */
+  tail(shape: ShapeText, epoch: number): Tail {
+    if (shape.tail.epoch !== epoch) shape.tail = this.#tailBeside(epoch, [shape.keys]);
+    return shape.tail;
+  }
+
+  /** What they add to a shape's own and dynamic properties of these names. */
+  dynamicTail(shape: ShapeText, epoch: number, names: readonly string[]): Tail {
+    return this.#tailBeside(epoch, [shape.keys, new Set(names.map((name) => name.toLowerCase()))]);
+  }
+
+  /** @param taken names in lower case */
+  #tailBeside(epoch: number, taken: readonly ReadonlySet<string>[]): Tail {
     if (epoch !== this.#supersEpoch) this.#readSupers(epoch);
-    if (shape.tail.epoch === epoch) return shape.tail;
-    const entries = this.#supers.filter(({ key }) => !shape.keys.has(key.toLowerCase()));
-    shape.tail = {
+    const isTaken = (key: string) => taken.some((keys) => keys.has(key));
+    const entries = this.#supers.filter(({ key }) => !isTaken(key.toLowerCase()));
+    return {
       epoch,
       text: Uint8Array.from(Buffer.concat(entries.map(({ text }) => text))),
-      hasZoneOffset: shape.keys.has(ZONE_OFFSET) || entries.some(({ key }) => key === ZONE_OFFSET),
+      hasZoneOffset: isTaken(ZONE_OFFSET) || entries.some(({ key }) => key === ZONE_OFFSET),
     };
-    return shape.tail;
   }
 
   /** Reads super properties and turns each into text; the presets follow where they are not among them. */

@@ -3,6 +3,8 @@ import {
   ENDS_AT,
   LIFT_BYTES,
   LIFTED_AT,
+  NAMES_AT,
+  NAMES_BYTES,
   LIFTS_AT,
   POSITIONS_AT,
   RECORDS_MAX,
@@ -23,7 +25,7 @@ import {
 } from '../machine-places';
 import { putRun, putUuid } from './text';
 import { offsetHours, putTime } from './time';
-import { isRegular, next, putValue, skipValues } from './values';
+import { isRegular, next, putEntries, putValue, skipValues } from './values';
 
 /** Place of a shape in this memory by the number frames carry; 0: it can't be had here. */
 @external("host", "shapeAt")
@@ -31,6 +33,10 @@ declare function shapeAt(id: u32): usize;
 /** Place of what super and preset properties add to a shape's own, for one epoch; 0: it can't be had here. */
 @external("host", "tailAt")
 declare function tailAt(shape: usize, epoch: u32): usize;
+
+/** The same where the record has dynamic properties, whose names are at NAMES_AT. */
+@external("host", "dynamicTailAt")
+declare function dynamicTailAt(shape: usize, epoch: u32, namesBytes: u32): usize;
 
 // Of a frame, as lane/layout.ts has it.
 const KIND_AT: usize = 4;
@@ -63,7 +69,9 @@ const SHAPE_KEYS: usize = 0;
 const SHAPE_RUN_BYTES: usize = 4;
 const SHAPE_TAILS: usize = 8;
 const SHAPE_EVENT_BYTES: usize = 12;
-const SHAPE_EVENT: usize = 16;
+/** Tails by epoch and names of dynamic properties. */
+const SHAPE_DYNAMIC_TAILS: usize = 16;
+const SHAPE_EVENT: usize = 20;
 // Of a tail.
 const TAIL_EPOCH: usize = 0;
 const TAIL_NEXT: usize = 4;
@@ -71,6 +79,9 @@ const TAIL_HAS_ZONE: usize = 8;
 const TAIL_BYTES: usize = 12;
 /** Place of the text. */
 const TAIL_TEXT: usize = 16;
+/** Of tails by names: the names. */
+const TAIL_NAMES_BYTES: usize = 20;
+const TAIL_NAMES: usize = 24;
 
 // `,"#distinct_id":` and the like, padded to 16.
 const DISTINCT_RUN = memory.data<u8>([
@@ -184,27 +195,71 @@ function findTail(shape: usize, epoch: u32): usize {
   return tail != 0 ? tail : tailAt(shape, epoch);
 }
 
+/** The tail of a record with dynamic properties, which are found on the way. */
+function findDynamicTail(shape: usize, epoch: u32): usize {
+  const namesBytes = gatherNames();
+  if (namesBytes == 0) return 0;
+  let tail = <usize>load<u32>(shape, SHAPE_DYNAMIC_TAILS);
+  for (; tail != 0; tail = <usize>load<u32>(tail, TAIL_NEXT)) {
+    if (
+      load<u32>(tail, TAIL_EPOCH) == epoch &&
+      load<u32>(tail, TAIL_NAMES_BYTES) == namesBytes &&
+      memory.compare(load<u32>(tail, TAIL_NAMES), NAMES_AT, namesBytes) == 0
+    ) {
+      return tail;
+    }
+  }
+  return dynamicTailAt(shape, epoch, namesBytes);
+}
+
+/** Where the map of dynamic properties starts in the present frame; 0: there is none. */
+let dynamicAt: usize = 0;
+
+/** Copies the names of the dynamic properties to NAMES_AT and returns how many bytes they are; 0: this frame is not for here. */
+function gatherNames(): u32 {
+  let left = <u32>bswap<u16>(load<u16>(dynamicAt, 1));
+  let to: usize = NAMES_AT;
+  let from = dynamicAt + 3;
+  for (; left > 0; left -= 1) {
+    const type = load<u8>(from);
+    const isText = (type & 0xe0) == 0xa0 || (type >= 0xd9 && type <= 0xdb);
+    if (!isText || !skipValues(from, frameEnd, 1)) return 0;
+    const bytes = next - from;
+    if (to + bytes > <usize>(NAMES_AT + NAMES_BYTES)) return 0;
+    memory.copy(to, from, bytes);
+    to += bytes;
+    if (!skipValues(next, frameEnd, 1)) return 0;
+    from = next;
+  }
+  return <u32>(to - NAMES_AT);
+}
+
 /** Returns the place after the record's text; 0: the frame is not for this code; 1: there is no room. */
 function putRecord(at: usize, to: usize, limit: usize): usize {
   const flags = <u32>load<u8>(at, FLAGS_AT);
   const kind = <u32>load<u8>(at, KIND_AT);
   const timeMs = load<f64>(at, TIME_AT);
-  if ((flags & FLAG_DYNAMIC) != 0 || kind - 1 >= KIND_MAX || !isRegular(timeMs)) return 0;
+  if (kind - 1 >= KIND_MAX || !isRegular(timeMs)) return 0;
   const shape = findShape(load<u32>(at, SHAPE_AT));
   if (shape == 0) return 0;
   const isTrack = kind <= TRACK_KIND_MAX;
+  const hasUuid = (flags & FLAG_UUID) != 0;
+  const idsAt = at + <usize>HEADER_BYTES + (hasUuid ? UUID_BYTES : 0);
+  const hasExtras = (flags & FLAG_EXTRAS) != 0;
+  dynamicAt = 0;
+  if ((flags & (FLAG_EXTRAS | FLAG_DYNAMIC)) != 0) {
+    if (!findMaps(idsAt, load<u32>(shape, SHAPE_KEYS), flags)) return 0;
+    if (dynamicAt != 0 && !isTrack) return 0;
+  }
   let tail: usize = 0;
   let most = GROWTH_MAX * (frameEnd - at) + <usize>load<u32>(shape, SHAPE_RUN_BYTES) + 512;
   if (isTrack) {
-    tail = findTail(shape, load<u32>(at, EPOCH_AT));
+    const epoch = load<u32>(at, EPOCH_AT);
+    tail = dynamicAt == 0 ? findTail(shape, epoch) : findDynamicTail(shape, epoch);
     if (tail == 0) return 0;
     most += <usize>load<u32>(tail, TAIL_BYTES);
   }
   if (to + most + SLACK_BYTES > limit) return 1;
-  const hasUuid = (flags & FLAG_UUID) != 0;
-  const idsAt = at + <usize>HEADER_BYTES + (hasUuid ? UUID_BYTES : 0);
-  const hasExtras = (flags & FLAG_EXTRAS) != 0;
-  if (hasExtras && !findLifted(idsAt, load<u32>(shape, SHAPE_KEYS))) return 0;
   const typeAt = TYPES_AT + <usize>kind * TYPE_BYTES;
   let end = putTime(timeMs, putRun(typeAt + 4, <usize>load<u32>(typeAt), to));
   // The quote that ends the time comes with the event's run.
@@ -229,6 +284,10 @@ function putRecord(at: usize, to: usize, limit: usize): usize {
     if (addsZoneOffset && load<u32>(tail, TAIL_HAS_ZONE) == 0) {
       v128.store(end, v128.load(ZONE_RUN));
       end = putDouble(offsetHours(timeMs), end + 16);
+    }
+    if (dynamicAt != 0) {
+      end = putEntries(dynamicAt, frameEnd, end);
+      if (end == 0) return 0;
     }
     end = putRun(load<u32>(tail, TAIL_TEXT), <usize>load<u32>(tail, TAIL_BYTES), end);
   }
@@ -275,12 +334,24 @@ function putUuidField(at: usize, to: usize): usize {
   return end + 1;
 }
 
-/** Finds the text of each lifted field behind the values. */
-function findLifted(idsAt: usize, keys: u32): bool {
-  memory.fill(LIFTED_AT, 0, LIFT_CODES << 2);
+/** Finds the maps behind the values: the dynamic properties, and the text of each lifted field. */
+function findMaps(idsAt: usize, keys: u32, flags: u32): bool {
   if (!skipValues(idsAt, frameEnd, keys + 2)) return false;
-  const at = next;
-  if (at + 3 > frameEnd || load<u8>(at) != 0xde) return false;
+  if ((flags & FLAG_DYNAMIC) != 0) {
+    dynamicAt = next;
+    if (!isMap(next) || !skipValues(next, frameEnd, 1)) return false;
+  }
+  return (flags & FLAG_EXTRAS) == 0 || findLifted(next);
+}
+
+@inline
+function isMap(at: usize): bool {
+  return at + 3 <= frameEnd && load<u8>(at) == 0xde;
+}
+
+function findLifted(at: usize): bool {
+  memory.fill(LIFTED_AT, 0, LIFT_CODES << 2);
+  if (!isMap(at)) return false;
   const count = <u32>bswap<u16>(load<u16>(at + 1));
   next = at + 3;
   for (let left = count; left > 0; left -= 1) {

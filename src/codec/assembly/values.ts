@@ -166,6 +166,20 @@ function putMap(at: usize, end: usize, to: usize, depth: i32): usize {
   return close(to, at_, 0x7d);
 }
 
+/** The entries of the map at `at`, a comma before each, as the last ones of an object. */
+export function putEntries(at: usize, end: usize, to: usize): usize {
+  next = at + 3;
+  for (let left = short(at + 1); left > 0; left -= 1) {
+    store<u8>(to, 0x2c);
+    to = putNested(next, end, to + 1, 1);
+    if (to == 0) return 0;
+    store<u8>(to, 0x3a);
+    to = putNested(next, end, to + 1, 1);
+    if (to == 0) return 0;
+  }
+  return to;
+}
+
 /** Puts the bracket in the place of the last comma; without one there were no elements. */
 @inline
 function close(start: usize, to: usize, bracket: u8): usize {
