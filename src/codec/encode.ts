@@ -116,6 +116,7 @@ const NONE: number = NOT_SMALL;
 const UUID_WORDS: number = UUID_BYTES / 4;
 const UUID_POOL_WORDS: number = UUID_WORDS * 1024;
 const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const DASH = 0x2d;
 const EMPTY: Properties = Object.freeze({});
 
 /**
@@ -175,7 +176,7 @@ export class FrameEncoder {
     // Where user values are checked one by one, none takes the fast way.
     this.#smallUntil = this.#strict && context.kind >= FIRST_CHECKED ? -1 : limit - ROOM;
     this.#kind = context.kind;
-    this.#takeArguments(fields, context.nowMs);
+    this.#takeArguments(fields);
     this.#flags = this.#uuid ? HAS_UUID : 0;
     const properties = fields.properties ?? EMPTY;
     const shape = this.#body(target, fields, properties);
@@ -199,20 +200,21 @@ export class FrameEncoder {
     words[wordAt + STAMP_WORD] = context.stampMs;
     words[wordAt + SHAPE_WORD] = this.#shapeId;
     words[wordAt + EPOCH_WORD] = context.kind <= LAST_TRACK ? context.supers.epoch : 0;
-    floats[at / 8 + TIME_FLOAT] = this.#timeMs;
+    floats[at / 8 + TIME_FLOAT] = this.#hasTime ? this.#timeMs : context.nowMs;
     if ((this.#flags & HAS_UUID) === 0) return;
     const given = this.#hasLifted ? this.#lifted[LIFT_UUID] : undefined;
     if (given === undefined) this.#freshUuid(words, wordAt + UUID_WORD);
-    else writeUuid(bytes, at + UUID_AT, given);
+    else if (this.#fitsHeader(given)) writeUuid(bytes, at + UUID_AT, given);
+    // The text is among the extras, and these bytes say so.
+    else bytes.fill(0, at + UUID_AT, at + UUID_AT + UUID_BYTES);
   }
 
   /** Notes what came as arguments, which wins over the same field inside properties. */
-  #takeArguments(fields: RecordFields, nowMs: number): void {
+  #takeArguments(fields: RecordFields): void {
     if (this.#hasLifted) {
       this.#lifted.fill(undefined);
       this.#hasLifted = false;
     }
-    this.#timeMs = nowMs;
     this.#hasTime = false;
     if (fields.time !== undefined) this.#liftTime(fields.time, 'time');
     if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid);
@@ -233,7 +235,7 @@ export class FrameEncoder {
         key === shape.lastKey ? shape.lastShape : this.#step(shape, key, { properties, value });
       if (next === undefined) continue;
       let to = next.lift !== 0 || at > smallUntil ? NONE : writeSmall(target, at, value);
-      if (to === NONE) to = this.#value(value, { next, at });
+      if (to === NONE) to = this.#value(value, next, at);
       if (to === NONE) continue;
       at = to;
       shape = next;
@@ -271,7 +273,7 @@ export class FrameEncoder {
   }
 
   /** Writes any value, and returns the place after it; NONE: it has no place among the values. */
-  #value(value: unknown, { next, at }: { next: Shape; at: number }): number {
+  #value(value: unknown, next: Shape, at: number): number {
     if (value === undefined || value === null) return NONE;
     if (next.lift !== 0) {
       this.#lift(next.lift, value);
@@ -457,7 +459,8 @@ export class FrameEncoder {
   }
 
   #fitsHeader(uuid: string): boolean {
-    return this.#uuid && UUID_PATTERN.test(uuid);
+    // Under strict checking a text that is none never came so far.
+    return this.#uuid && (this.#strict || UUID_PATTERN.test(uuid));
   }
 
   #freshUuid(words: Int32Array, wordAt: number): void {
@@ -484,10 +487,20 @@ export class FrameEncoder {
   }
 }
 
-/** Writes the bytes of a uuid that the caller gave; zeros when they are a text among the extras. */
+/** Writes the bytes of a uuid that the caller gave as text. */
 function writeUuid(bytes: Uint8Array, at: number, uuid: string): void {
-  if (UUID_PATTERN.test(uuid)) bytes.set(Buffer.from(uuid.replaceAll('-', ''), 'hex'), at);
-  else bytes.fill(0, at, at + UUID_BYTES);
+  let from = 0;
+  for (let index = 0; index < UUID_BYTES; index += 1) {
+    if (uuid.charCodeAt(from) === DASH) from += 1;
+    const high = hexDigit(uuid.charCodeAt(from));
+    bytes[at + index] = (high << 4) | hexDigit(uuid.charCodeAt(from + 1));
+    from += 2;
+  }
+}
+
+function hexDigit(code: number): number {
+  // Letters of either case are 9 above their low four bits.
+  return (code & 15) + 9 * (code >> 6);
 }
 
 function hasValue(properties: Properties, key: string): boolean {

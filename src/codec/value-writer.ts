@@ -189,11 +189,22 @@ export class ValueWriter {
     return false;
   }
 
+  /** Writes a value of a common kind, if it is one and there is room to spare. */
+  #small(value: unknown): boolean {
+    if (this.at + SMALL_BYTES > this.#limit) return false;
+    const to = writeSmall(this.#target, this.at, value);
+    if (to === NOT_SMALL) return false;
+    this.at = to;
+    return true;
+  }
+
   #any(value: unknown, place: Place): boolean {
+    if (typeof value === 'string') {
+      this.string(value);
+      return true;
+    }
+    if (typeof value === 'object') return value !== null && this.#object(value, place);
     switch (typeof value) {
-      case 'string':
-        this.string(value);
-        return true;
       case 'number':
         return this.number(value, place.name);
       case 'boolean':
@@ -201,8 +212,6 @@ export class ValueWriter {
         return true;
       case 'bigint':
         return this.#bigint(value, place.name);
-      case 'object':
-        return value !== null && this.#object(value, place);
       default:
         return this.#refuse(place.name, value, 'has no place in a record');
     }
@@ -225,7 +234,7 @@ export class ValueWriter {
     if (place.depth >= depthMax) {
       return this.#refuse(place.name, value, `is nested deeper than ${depthMax} objects`);
     }
-    return this.#map(value, place);
+    return this.#map(value as Readonly<Record<string, unknown>>, place);
   }
 
   /** A Date as the timestamp extension of msgpack, in its 12-byte form. */
@@ -246,13 +255,16 @@ export class ValueWriter {
     return true;
   }
 
-  #map(value: object, place: Place): boolean {
+  #map(value: Readonly<Record<string, unknown>>, place: Place): boolean {
     const headerAt = this.skip(3);
     let count = 0;
     let shape = this.#nested.base;
     for (const key of Object.keys(value)) {
-      const inner: unknown = Reflect.get(value, key);
-      const next = this.#step(shape, key, { inner, place });
+      const inner = value[key];
+      const next =
+        key === shape.lastKey && inner !== null && inner !== undefined
+          ? shape.lastShape
+          : this.#step(shape, key, { inner, place });
       if (next === undefined || !this.#entry(key, inner, place)) continue;
       shape = next;
       count += 1;
@@ -273,7 +285,7 @@ export class ValueWriter {
         this.#nested.checkName(key);
         return undefined;
       }
-      return key === shape.lastKey ? shape.lastShape : this.#nested.step(shape, key);
+      return this.#nested.step(shape, key);
     } catch (error) {
       if (!(error instanceof MillraceError)) throw error;
       throw new MillraceError(error.code, `${error.message} (inside ${place.name})`);
@@ -284,6 +296,8 @@ export class ValueWriter {
   #entry(key: string, inner: unknown, place: Place): boolean {
     const at = this.at;
     this.string(key);
+    // Where a value stands is spelled out only where it may be needed: mistakes are rare.
+    if (this.#small(inner)) return true;
     if (this.#any(inner, { name: `${place.name}.${key}`, depth: place.depth + 1 })) return true;
     this.at = at;
     return false;
@@ -307,11 +321,7 @@ export class ValueWriter {
   }
 
   #element(element: unknown, { place, index }: { place: Place; index: number }): boolean {
-    // The name of an element is made only where it may be needed: lists are common, mistakes are not.
-    if (typeof element === 'string') {
-      this.string(element);
-      return true;
-    }
+    if (this.#small(element)) return true;
     const name = `${place.name}[${index}]`;
     if (element === null || element === undefined) {
       return this.#refuse(name, element, 'is not a value: lists hold no null');

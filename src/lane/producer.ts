@@ -14,6 +14,16 @@ import {
 import type { Region } from './region.ts';
 import { Settlement, SettlementWords } from './settlement.ts';
 
+// What each record needs, as constants of this module: imported ones are looked up at every use.
+const LENGTH_WORD: number = LENGTH_AT / 4;
+const SEQ_WORD: number = SEQ_AT / 4;
+const ACCEPTED: number = ACCEPTED_FLOAT;
+const ACCEPTED_BYTES: number = ACCEPTED_BYTES_FLOAT;
+const TAIL: number = TAIL_WORD;
+const TAIL_SEQ: number = TAIL_SEQ_WORD;
+const BELL: number = BELL_WORD;
+const IS_AWAKE: number = AWAKE;
+
 /** The producing thread's end of one lane. Never blocks, never allocates per record. */
 export class LaneProducer {
   readonly region: Region;
@@ -24,7 +34,6 @@ export class LaneProducer {
   readonly controlWordAt: number;
   readonly #words: Int32Array;
   readonly #floats: Float64Array;
-  readonly #view: DataView;
   readonly #bytes: Uint8Array;
   readonly #controlFloatAt: number;
   readonly #framesAt: number;
@@ -41,7 +50,6 @@ export class LaneProducer {
     this.settlement = new SettlementWords(region, lane);
     this.#words = region.words;
     this.#floats = region.floats;
-    this.#view = region.view;
     this.#bytes = region.bytes;
     this.controlWordAt = region.controlAt(lane) / 4;
     this.#controlFloatAt = region.controlAt(lane) / 8;
@@ -115,10 +123,21 @@ export class LaneProducer {
    * that was written at {@link writeAt}.
    */
   publish(length: number): void {
-    const at = this.writeAt;
-    this.#view.setInt32(at + LENGTH_AT, length, true);
-    this.#view.setInt32(at + SEQ_AT, this.#seq, true);
-    this.#account(length);
+    const words = this.#words;
+    const floats = this.#floats;
+    const seq = this.#seq;
+    const wordAt = this.writeAt / 4;
+    words[wordAt + LENGTH_WORD] = length;
+    words[wordAt + SEQ_WORD] = seq;
+    const acceptedAt = this.#controlFloatAt + ACCEPTED;
+    const bytesAt = this.#controlFloatAt + ACCEPTED_BYTES;
+    floats[acceptedAt] = (floats[acceptedAt] ?? 0) + 1;
+    floats[bytesAt] = (floats[bytesAt] ?? 0) + length;
+    this.#tail = (this.#tail + length) | 0;
+    this.#seq = (seq + 1) | 0;
+    // The seq goes first: a worker that sees the new tail then also sees a seq that covers it.
+    words[this.controlWordAt + TAIL_SEQ] = this.#seq;
+    Atomics.store(words, this.controlWordAt + TAIL, this.#tail);
   }
 
   /**
@@ -133,7 +152,7 @@ export class LaneProducer {
     const skipped = length <= untilEnd ? 0 : untilEnd;
     if (!this.#hasRoom(length + skipped)) return false;
     if (skipped > 0) {
-      this.#view.setInt32(this.writeAt + LENGTH_AT, -skipped, true);
+      this.#words[this.writeAt / 4 + LENGTH_WORD] = -skipped;
       this.#tail = (this.#tail + skipped) | 0;
     }
     this.#bytes.set(frame, this.writeAt);
@@ -147,16 +166,6 @@ export class LaneProducer {
     return this.refresh() && this.#laneBytes - ((this.#tail - this.#cachedHead) | 0) >= length;
   }
 
-  #account(length: number): void {
-    this.#floats[this.#controlFloatAt + ACCEPTED_FLOAT] = this.accepted + 1;
-    this.#floats[this.#controlFloatAt + ACCEPTED_BYTES_FLOAT] = this.acceptedBytes + length;
-    this.#tail = (this.#tail + length) | 0;
-    this.#seq = (this.#seq + 1) | 0;
-    // The seq goes first: a worker that sees the new tail then also sees a seq that covers it.
-    this.#words[this.controlWordAt + TAIL_SEQ_WORD] = this.#seq;
-    Atomics.store(this.#words, this.controlWordAt + TAIL_WORD, this.#tail);
-  }
-
   /** Counts one record that the overflow policy kept out of the lane. */
   countOverflow(): void {
     this.#floats[this.#controlFloatAt + OVERFLOW_NEWEST_FLOAT] = this.overflowNewest + 1;
@@ -164,8 +173,8 @@ export class LaneProducer {
 
   /** True: nobody attends the lane and the caller must post a turn (it has won the exchange). */
   needsTurn(): boolean {
-    const bell = Atomics.load(this.#words, this.controlWordAt + BELL_WORD);
-    if (bellState(bell) === AWAKE) return false;
+    const bell = Atomics.load(this.#words, this.controlWordAt + BELL);
+    if (bellState(bell) === IS_AWAKE) return false;
     return ring(this.#words, this.controlWordAt, 'mark');
   }
 
