@@ -199,6 +199,59 @@ test('dynamic properties that differ only in case from the own ones are left out
   assert.match(errors[0] ?? '', /Level.*LEVEL/);
 });
 
+// Goal: what was compared before is remembered for the same names only. Method: each step changes one of the three name lists.
+test('dynamic names are compared anew when own names, super names or they themselves change', async () => {
+  const directory = newDirectory();
+  const errors: string[] = [];
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+    onError: ({ message }) => errors.push(message),
+  });
+  let dynamic: Properties = { online: 1 };
+  ta.setDynamicSuperProperties(() => dynamic);
+  const toldBy = (own: Properties): number => {
+    const before = errors.length;
+    assert.equal(ta.track({ accountId: 'u', event: 'e', properties: own }), true);
+    assert.equal(ta.track({ accountId: 'u', event: 'e', properties: own }), true);
+    return errors.length - before;
+  };
+  assert.equal(toldBy({ level: 1 }), 0);
+  assert.equal(toldBy({ Online: 1 }), 2);
+  assert.equal(toldBy({ level: 1 }), 0);
+  dynamic = { online: 1, LEVEL: 2 };
+  assert.equal(toldBy({ level: 1 }), 2);
+  dynamic = { online: 1 };
+  ta.setSuperProperties({ ONLINE: 5 });
+  assert.equal(toldBy({ level: 1 }), 2);
+  ta.clearSuperProperties();
+  assert.equal(toldBy({ level: 1 }), 0);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  const found = readRecords(directory, readdirSync(directory)).map((line) =>
+    Object.hasOwn(line.properties as object, 'online'),
+  );
+  assert.equal(found.length, 12);
+  assert.equal(found.filter(Boolean).length, 6);
+});
+
+const uuidSeed = Date.now() | 0;
+test(`a uuid given in any case arrives in lower case (seed ${uuidSeed})`, async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+    uuid: true,
+  });
+  const uuids = fc.sample(fc.tuple(fc.uuid(), fc.boolean()), { numRuns: 200, seed: uuidSeed });
+  for (const [uuid, isUpper] of uuids) {
+    ta.track({ accountId: 'u', event: 'e', uuid: isUpper ? uuid.toUpperCase() : uuid });
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  const lines = readRecords(directory, readdirSync(directory));
+  assert.deepEqual(
+    lines.map((line) => line['#uuid']),
+    uuids.map(([uuid]) => uuid),
+  );
+});
+
 test('the caller may reuse and change its objects right after the call', async () => {
   const directory = newDirectory();
   const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));

@@ -85,6 +85,13 @@ export interface FrameContext {
   readonly stampMs: number;
 }
 
+/** Names of dynamic properties, and the super properties they were compared with last. */
+interface DynamicNames {
+  readonly keys: readonly string[];
+  readonly spellings: Spellings;
+  comparedWith: SuperProperties | undefined;
+}
+
 export interface EncoderOptions {
   readonly checks: 'strict' | 'none';
   readonly uuid: boolean;
@@ -142,6 +149,7 @@ export class FrameEncoder {
   #kind = 0;
   /** Up to this place writeSmall may write. */
   #smallUntil = 0;
+  #dynamicNames: DynamicNames = { keys: [], spellings: new Map(), comparedWith: undefined };
 
   constructor(options: EncoderOptions) {
     this.#strict = options.checks === 'strict';
@@ -357,17 +365,26 @@ export class FrameEncoder {
   ): number {
     const { at } = this.#writer;
     try {
-      if (this.#strict) {
-        const spellings = spellingsOf(Object.keys(dynamic));
-        compareSpellings(shape.spellings, spellings);
-        compareSpellings(spellings, supers.spellings);
-      }
+      if (this.#strict) this.#compareDynamic(shape, Object.keys(dynamic), supers);
       return this.#addMap(dynamic, [own]);
     } catch (error) {
       this.#onDynamicError(error);
       this.#writer.at = at;
       return 0;
     }
+  }
+
+  /** Dynamic properties have to be spelled as those beside them: looked at once for each pair of name lists in a row. */
+  #compareDynamic(shape: Shape, keys: readonly string[], supers: SuperProperties): void {
+    let names = this.#dynamicNames;
+    if (!isSameList(names.keys, keys)) {
+      names = { keys, spellings: spellingsOf(keys), comparedWith: undefined };
+      this.#dynamicNames = names;
+    }
+    if (shape.comparedDynamic !== names) compareSpellings(shape.spellings, names.spellings);
+    shape.comparedDynamic = names;
+    if (names.comparedWith !== supers) compareSpellings(names.spellings, supers.spellings);
+    names.comparedWith = supers;
   }
 
   /** Writes the entries of `from` that none of `before` has, and returns how many they are. */
@@ -378,13 +395,14 @@ export class FrameEncoder {
     for (const key of Object.keys(from)) {
       const value: unknown = from[key];
       if (value === undefined || value === null) continue;
-      const next = this.#dynamicShapes.step(shape, key);
+      const known = key === shape.lastKey ? shape.lastShape : undefined;
+      const next = known ?? this.#dynamicShapes.step(shape, key);
       if (next.lift !== 0) {
         this.#lift(next.lift, value);
         continue;
       }
       shape = next;
-      if (before.some((properties) => hasValue(properties, key))) continue;
+      if (hasValueInAny(before, key)) continue;
       const at = writer.at;
       writer.string(key);
       if (writer.value(value, key)) count += 1;
@@ -501,6 +519,19 @@ function writeUuid(bytes: Uint8Array, at: number, uuid: string): void {
 function hexDigit(code: number): number {
   // Letters of either case are 9 above their low four bits.
   return (code & 15) + 9 * (code >> 6);
+}
+
+function isSameList(one: readonly string[], other: readonly string[]): boolean {
+  if (one.length !== other.length) return false;
+  for (let index = 0; index < one.length; index += 1) {
+    if (one[index] !== other[index]) return false;
+  }
+  return true;
+}
+
+function hasValueInAny(several: readonly Properties[], key: string): boolean {
+  for (const properties of several) if (hasValue(properties, key)) return true;
+  return false;
 }
 
 function hasValue(properties: Properties, key: string): boolean {

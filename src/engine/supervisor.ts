@@ -23,6 +23,11 @@ const WATCH_MS = 1000;
 const TASKS_PER_WORKER = 1_000_000;
 const CRASH_PAUSE_BASE_MS = 20;
 const CRASH_PAUSE_CAP_MS = 1000;
+/**
+ * Room for new objects in a worker's heap, in MB. Workers make few, and those die at once; left alone, the engine lets that
+ * room grow to 48 MB a thread before it looks.
+ */
+const YOUNG_MB = 3;
 /** Longest wait for threads that are still loading before they are ended, in ms. */
 const LOADING_MS = 5000;
 /** Longest wait for sinks to close before their threads are ended, in ms. */
@@ -82,6 +87,7 @@ export class Supervisor {
       concurrentTasksPerWorker: TASKS_PER_WORKER,
       maxQueue: Number.POSITIVE_INFINITY,
       atomics: 'disabled',
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       recordTiming: false,
       workerData: parts.config,
       execArgv: workerFlags(process.execArgv),

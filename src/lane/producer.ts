@@ -12,7 +12,7 @@ import {
   TAIL_WORD,
 } from './layout.ts';
 import type { Region } from './region.ts';
-import { Settlement, SettlementWords } from './settlement.ts';
+import { SettlementWords } from './settlement.ts';
 
 // What each record needs, as constants of this module: imported ones are looked up at every use.
 const LENGTH_WORD: number = LENGTH_AT / 4;
@@ -186,6 +186,6 @@ export class LaneProducer {
 
   /** Records in the lane, from two counts that different threads keep. */
   queued(): number {
-    return (this.#seq - this.settlement.read(new Settlement()).headSeq) >>> 0;
+    return (this.#seq - this.settlement.readHeadSeq()) >>> 0;
   }
 }

@@ -146,13 +146,20 @@ export class SettlementWords {
 
   /** Only the head's position: what a producer asks for when it believes the lane is full. */
   readHead(): number {
+    return this.#readWord(HEAD);
+  }
+
+  /** Only the number of the record at the head: what a producer asks for when it believes the queue is full. */
+  readHeadSeq(): number {
+    return this.#readWord(HEAD_SEQ);
+  }
+
+  #readWord(word: number): number {
     for (;;) {
       const commit = Atomics.load(this.#words, this.#commitAt);
-      const head = Atomics.load(
-        this.#words,
-        this.#slotsWordAt + (commit & SLOT_MASK) * SLOT_WORDS + HEAD,
-      );
-      if (Atomics.load(this.#words, this.#commitAt) === commit) return head;
+      const at = this.#slotsWordAt + (commit & SLOT_MASK) * SLOT_WORDS + word;
+      const value = Atomics.load(this.#words, at);
+      if (Atomics.load(this.#words, this.#commitAt) === commit) return value;
     }
   }
 

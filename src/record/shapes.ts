@@ -28,6 +28,8 @@ export class Shape {
   next: Map<string, Shape> | undefined = undefined;
   /** Super properties whose names were compared with these keys last. */
   comparedWith: object | undefined = undefined;
+  /** The list of dynamic names these keys were compared with last. */
+  comparedDynamic: object | undefined = undefined;
   #spellings: Spellings | undefined = undefined;
 
   constructor(parent: Shape | undefined, key: string, event: string, lift = 0) {
