@@ -9,7 +9,7 @@ it without a server of yours. All values are read from shared memory at the scra
 - Several clients share a registry: each has its own \`client\`. A registry that was cleared has the metrics again as soon as somebody asks a client for \`ta.register\`.
 - An OpenMetrics registry (\`registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)\`) also gets exemplars: the latest value of each latency bucket, with lane and worker. prom-client has no native histograms.
 - In a cluster call \`AggregatorRegistry.setRegistries([ta.register])\` in each process and \`clusterMetrics()\` in the primary. Counts are added; ages and the circuit show the worst process, the latest success that of the process whose is longest ago.
-- What to do when an alert fires: [run-book](runbook.md).
+- Dashboards, alerts, the live page, logs: [observability.md](observability.md).
 
 Compression ratio: \`rate(millrace_record_bytes_total[5m]) / rate(millrace_sent_bytes_total[5m])\`. Busy share of a thread: \`rate(millrace_worker_busy_seconds_total[5m])\`.
 Event-loop lag and CPU of the game are prom-client's own: \`collectDefaultMetrics({ register: ta.register })\`.

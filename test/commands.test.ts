@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { parseMetrics, quantileOf } from '../src/cli/metrics-text.ts';
+import { sparkline } from '../src/cli/top.ts';
 import { Analytics, LoggingConsumer } from '../src/index.ts';
 import { MetricsEndpoint } from '../src/metrics/endpoint.ts';
-import { assertBalanced, newDirectory, TestReceiver } from './support.ts';
+import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
 
 const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 let receiver: TestReceiver;
@@ -56,10 +59,86 @@ test('top shows what a metrics endpoint tells, and says when there is none', asy
     '0.1',
   );
   assert.equal(code, 0);
-  const rows = JSON.parse(stdout) as { name: string; value: number }[];
-  assert.equal(rows.find(({ name }) => name === 'delivered')?.value, 50);
+  const rows = JSON.parse(stdout) as {
+    name: string;
+    value: number;
+    clients: Record<string, { value: number }>;
+  }[];
+  const delivered = rows.find(({ name }) => name === 'delivered');
+  assert.equal(delivered?.value, 50);
+  assert.equal(delivered?.clients['default (logging)']?.value, 50, 'and by client');
   await endpoint.close();
   assertBalanced(await ta.close());
   const none = await millrace('top', receiver.url, '--once');
   assert.equal(none.code, 1);
+});
+
+// A terminal of its own comes from `script`, which every Linux has.
+test('top draws a screen again and again, waits for a server that is away, and ends at q', async (context) => {
+  try {
+    execFileSync('script', ['--version'], { stdio: 'ignore' });
+  } catch {
+    context.diagnostic('script(1) is not installed here');
+    return;
+  }
+  const ta = new Analytics(new LoggingConsumer({ directory: newDirectory() }), { name: 'game' });
+  let endpoint = await MetricsEndpoint.open({ registry: ta.register });
+  const port = Number(new URL(endpoint.url).port);
+  const command = `stty cols 160 rows 60; exec ${process.execPath} ${main} top ${endpoint.url} --interval 0.2`;
+  const child = spawn('script', ['-qec', command, '/dev/null']);
+  let screen = '';
+  child.stdout.on('data', (part: Buffer) => {
+    screen += part.toString('utf8');
+  });
+  const looks = () => screen.split('q ends').length;
+  try {
+    await until(() => looks() > 2, 'two looks');
+    assert.match(screen, /game \(logging\)/);
+    await endpoint.close();
+    await until(() => screen.includes('trying again'), 'it waits');
+    endpoint = await MetricsEndpoint.open({ registry: ta.register, port });
+    screen = '';
+    await until(() => looks() > 2, 'it goes on');
+    child.stdin.write('q');
+    const [code] = (await once(child, 'close')) as [number];
+    assert.equal(code, 0);
+  } finally {
+    child.kill('SIGKILL');
+  }
+  await endpoint.close();
+  assertBalanced(await ta.close());
+});
+
+test('a sparkline is as high as its values', () => {
+  assert.equal(sparkline([0, 1, 2, 4]), '▁▃▅█');
+  assert.equal(sparkline([0, 0]), '▁▁');
+});
+
+test('a quantile lies where the buckets say', () => {
+  const before = new Map([
+    [1, 5],
+    [2, 5],
+    [Number.POSITIVE_INFINITY, 5],
+  ]);
+  const now = new Map([
+    [1, 5],
+    [2, 105],
+    [Number.POSITIVE_INFINITY, 105],
+  ]);
+  assert.equal(quantileOf(0.5, before, now), 1.5);
+  assert.equal(quantileOf(0.5, now, now), undefined);
+  const beyond = new Map([
+    [1, 0],
+    [2, 0],
+    [Number.POSITIVE_INFINITY, 10],
+  ]);
+  assert.equal(quantileOf(0.99, new Map(), beyond), 2);
+});
+
+test('labels and values of a metrics text are read as they were written', () => {
+  const text = '# HELP a b\na{x="1,\\"}\\\\",y=""} 2.5\nb 1e3\nnot a sample\n';
+  assert.deepEqual(parseMetrics(text), [
+    { name: 'a', labels: { x: '1,"}\\', y: '' }, value: 2.5 },
+    { name: 'b', labels: {}, value: 1000 },
+  ]);
 });

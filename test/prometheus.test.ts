@@ -1,20 +1,23 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ALERTS } from '../grafana/alerts.ts';
+import { collectDefaultMetrics } from 'prom-client';
+import { ALERTS, exprOf, RECORDED } from '../grafana/alerts.ts';
+import { drilldownJson } from '../grafana/drilldown.ts';
 import { overviewJson } from '../grafana/overview.ts';
-import { Analytics, AsyncBatchConsumer } from '../src/index.ts';
-import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+import { Analytics, AsyncBatchConsumer, LoggingConsumer } from '../src/index.ts';
+import { assertBalanced, newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
 
-interface Reply {
-  readonly status: string;
-  readonly data: {
-    readonly result: readonly { readonly value: readonly [number, string] }[];
-  };
+/** Longer than a lane may be idle before its turn ends. */
+const BURST_MS = 500;
+
+interface Series {
+  readonly metric: Readonly<Record<string, string>>;
+  readonly value: readonly [number, string];
 }
 
 async function freePort(): Promise<number> {
@@ -26,38 +29,150 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The dashboard's expressions, with its variables filled in. */
-function panelQueries(): string[] {
-  const parsed: unknown = JSON.parse(overviewJson(), (key, value: unknown) =>
-    key === 'expr' ? { expr: value } : value,
-  );
-  const found: string[] = [];
-  const walk = (value: unknown) => {
-    if (typeof value !== 'object' || value === null) return;
-    for (const item of Object.values(value)) {
-      if (
-        typeof item === 'object' &&
-        item !== null &&
-        'expr' in item &&
-        typeof item.expr === 'string'
-      ) {
-        found.push(item.expr);
-      }
-      walk(item);
-    }
-  };
-  walk(parsed);
-  return found.map((expr) =>
-    expr
-      .replaceAll('$__rate_interval', '5s')
-      .replaceAll('$__range', '1m')
-      .replaceAll(/\$(job|instance|client|consumer)/g, '.*'),
-  );
+interface Panel {
+  readonly title: string;
+  readonly type: string;
+  readonly targets?: readonly { readonly expr: string }[];
+  readonly panels?: readonly Panel[];
 }
 
-// A real Prometheus, where it is installed (CI installs it), scrapes a real client: every expression of the dashboard gives data, every
-// rule is evaluated, and what is scraped is what the account says.
-test('a real Prometheus scrapes a client, and every query of the dashboard and of the rules runs', async (context) => {
+interface Dashboard {
+  readonly panels: readonly Panel[];
+  readonly annotations: { readonly list: readonly { readonly expr?: string }[] };
+}
+
+/** An expression with the dashboard's variables filled in. */
+function filled(expr: string): string {
+  return expr
+    .replaceAll('$__rate_interval', '10s')
+    .replaceAll(/\$(job|instance|client|consumer|lane|worker|code)\b/g, '.*');
+}
+
+/** All panels that ask something, whatever rows they are in. */
+function panelsOf(panels: readonly Panel[]): Panel[] {
+  return panels.flatMap((panel) => [
+    ...(panel.targets === undefined ? [] : [panel]),
+    ...panelsOf(panel.panels ?? []),
+  ]);
+}
+
+/** A Prometheus of its own that scrapes one target and evaluates our rules once a second. */
+class TestPrometheus {
+  readonly #process: ChildProcess;
+  readonly #url: string;
+
+  private constructor(process: ChildProcess, url: string) {
+    this.#process = process;
+    this.#url = url;
+  }
+
+  static async start(target: string): Promise<TestPrometheus> {
+    const directory = newDirectory();
+    const config = join(directory, 'prometheus.yml');
+    copyFileSync(
+      join(repositoryRoot(), 'grafana/millrace-rules.yml'),
+      join(directory, 'millrace-rules.yml'),
+    );
+    const global = { scrape_interval: '1s', evaluation_interval: '1s' };
+    const job = { job_name: 'millrace', static_configs: [{ targets: [target] }] };
+    writeFileSync(
+      config,
+      JSON.stringify({ global, rule_files: ['millrace-rules.yml'], scrape_configs: [job] }),
+    );
+    const port = await freePort();
+    const flags = [
+      `--config.file=${config}`,
+      `--storage.tsdb.path=${join(directory, 'data')}`,
+      `--web.listen-address=127.0.0.1:${port}`,
+    ];
+    const process = spawn('prometheus', flags, { stdio: 'ignore' });
+    return new TestPrometheus(process, `http://127.0.0.1:${port}`);
+  }
+
+  async query(expr: string): Promise<readonly Series[]> {
+    const url = `${this.#url}/api/v1/query?query=${encodeURIComponent(expr)}`;
+    const reply = (await (await fetch(url)).json()) as {
+      status: string;
+      error?: string;
+      data?: { result: readonly Series[] };
+    };
+    assert.equal(reply.status, 'success', `${expr}: ${reply.error}`);
+    return reply.data?.result ?? [];
+  }
+
+  /** Value of the first series; NaN: there is none, or it is starting. */
+  async valueAt(expr: string): Promise<number> {
+    try {
+      return Number((await this.query(expr))[0]?.value[1] ?? Number.NaN);
+    } catch (error) {
+      if (error instanceof assert.AssertionError) throw error;
+      return Number.NaN;
+    }
+  }
+
+  async rules(): Promise<readonly { name: string; health: string; lastError?: string }[]> {
+    const reply = (await (await fetch(`${this.#url}/api/v1/rules`)).json()) as {
+      data: { groups: { rules: { name: string; health: string }[] }[] };
+    };
+    return reply.data.groups.flatMap(({ rules }) => rules);
+  }
+
+  async stop(): Promise<void> {
+    this.#process.kill('SIGKILL');
+    await once(this.#process, 'close');
+  }
+}
+
+/** Asserts that a panel's query gives what the panel can show. */
+async function checkQuery(prometheus: TestPrometheus, panel: Panel, expr: string): Promise<void> {
+  const series = await prometheus.query(filled(expr));
+  const what = `${panel.title}: ${expr}`;
+  assert.ok(series.length > 0, `no data: ${what}`);
+  if (panel.type === 'stat') assert.equal(series.length, 1, `one number: ${what}`);
+  assert.ok(
+    series.some(({ value }) => Number.isFinite(Number(value[1]))),
+    `a number: ${what}`,
+  );
+  // The outermost grouping says what tells the curves apart; a quantile takes `le` away.
+  const by = /by \(([\w, ]+)\)/.exec(expr)?.[1]?.split(', ') ?? [];
+  const labels = expr.includes('histogram_quantile') ? by.filter((name) => name !== 'le') : by;
+  for (const { metric } of series) {
+    for (const label of labels) assert.ok(label in metric, `${label} of ${what}`);
+  }
+}
+
+/** Every rule is evaluated, sees every client, and is quiet while all is well. */
+async function checkRules(prometheus: TestPrometheus): Promise<void> {
+  for (const alert of ALERTS) {
+    assert.ok((await prometheus.query(alert.signal)).length > 0, `no data: ${alert.signal}`);
+    assert.deepEqual(await prometheus.query(exprOf(alert)), [], `${alert.name} is quiet`);
+  }
+  for (const { record } of RECORDED) {
+    const series = await prometheus.query(record);
+    assert.ok(series.length >= 1, record);
+    for (const { metric } of series) assert.ok('client' in metric, record);
+  }
+  for (const { name, health, lastError } of await prometheus.rules()) {
+    assert.equal(health, 'ok', `${name}: ${lastError}`);
+  }
+}
+
+/** Every expression of the dashboards gives what it is drawn as. */
+async function checkDashboards(prometheus: TestPrometheus): Promise<void> {
+  const dashboards = [overviewJson(), drilldownJson()].map((json) => JSON.parse(json) as Dashboard);
+  const panels = dashboards.flatMap((dashboard) => panelsOf(dashboard.panels));
+  assert.ok(panels.length > 55, `${panels.length} panels`);
+  for (const panel of panels) {
+    for (const { expr } of panel.targets ?? []) await checkQuery(prometheus, panel, expr);
+  }
+  for (const { expr } of dashboards.flatMap(({ annotations }) => annotations.list)) {
+    if (expr !== undefined) await prometheus.query(filled(expr));
+  }
+}
+
+// A real Prometheus, where it is installed (CI installs it), scrapes an HTTP client with a spool and a file client: every expression of
+// the dashboards and rules gives data of its shape, the rules are evaluated, and what is scraped is what the account says.
+test('a real Prometheus scrapes clients, and every query of the dashboards and rules gives data', async (context) => {
   try {
     execFileSync('prometheus', ['--version'], { stdio: 'ignore' });
   } catch {
@@ -65,79 +180,57 @@ test('a real Prometheus scrapes a client, and every query of the dashboard and o
     return;
   }
   const receiver = await TestReceiver.start(['--appid', 'A']);
-  const [port, exporterPort] = [await freePort(), await freePort()];
+  const exporterPort = await freePort();
   const directory = newDirectory();
-  const ta = new Analytics(
+  const http = new Analytics(
     new AsyncBatchConsumer({
       url: receiver.url,
       appId: 'A',
       workers: 1,
       spool: { directory: join(directory, 'spool') },
+      durability: 'spool-first',
     }),
-    { metricsServer: { port: exporterPort } },
+    { name: 'http', metricsServer: { port: exporterPort } },
   );
-  const config = join(directory, 'prometheus.yml');
-  const job = {
-    job_name: 'millrace',
-    scrape_interval: '1s',
-    static_configs: [{ targets: [`127.0.0.1:${exporterPort}`] }],
-  };
-  writeFileSync(config, JSON.stringify({ scrape_configs: [job] }));
-  const prometheus: ChildProcess = spawn(
-    'prometheus',
-    [
-      `--config.file=${config}`,
-      `--storage.tsdb.path=${join(directory, 'data')}`,
-      `--web.listen-address=127.0.0.1:${port}`,
-    ],
-    { stdio: 'ignore' },
+  const files = new Analytics(
+    new LoggingConsumer({ directory: join(directory, 'logs'), fsync: 'batch' }),
+    { name: 'files', register: http.register },
   );
-  try {
-    const query = async (expr: string): Promise<Reply> => {
-      const url = `http://127.0.0.1:${port}/api/v1/query?query=${encodeURIComponent(expr)}`;
-      return (await (await fetch(url)).json()) as Reply;
-    };
-    const valueAt = async (expr: string): Promise<number> => {
-      try {
-        const { data } = await query(expr);
-        return Number(data.result[0]?.value[1] ?? Number.NaN);
-      } catch {
-        // It is starting.
-        return Number.NaN;
-      }
-    };
-    let tracked = 0;
-    const track = () => {
-      for (let index = 0; index < 100; index += 1, tracked += 1) {
-        ta.track({ accountId: `u${index}`, event: 'e', properties: { index } });
-      }
-    };
-    const timer = setInterval(track, 100);
-    await until(
-      async () => (await valueAt('count_over_time(millrace_workers[1m])')) >= 6,
-      'six scrapes',
-    );
-    clearInterval(timer);
-    const queries = panelQueries();
-    assert.ok(queries.length > 25);
-    for (const expr of queries) {
-      const { status, data } = await query(expr);
-      assert.equal(status, 'success', expr);
-      assert.ok(data.result.length > 0, `no data: ${expr}`);
+  // The panel of the event loop shows them, if a game collects them.
+  collectDefaultMetrics({ register: http.register });
+  const prometheus = await TestPrometheus.start(`127.0.0.1:${exporterPort}`);
+  let tracked = 0;
+  const timer = setInterval(() => {
+    for (let index = 0; index < 100; index += 1, tracked += 1) {
+      const record = { accountId: `u${index}`, event: 'e', properties: { index } };
+      http.track(record);
+      files.track(record);
     }
-    for (const { expr } of ALERTS) assert.equal((await query(expr)).status, 'success', expr);
-    await ta.flush();
+    // So that flushes and ended turns are there to be seen.
+    http.flush().catch((error: unknown) => assert.fail(String(error)));
+  }, BURST_MS);
+  try {
     await until(
-      async () => (await valueAt('millrace_records_delivered_total')) === tracked,
-      'the scraped number is that of the account',
+      async () => (await prometheus.valueAt('count_over_time(millrace_workers[1m])')) >= 8,
+      'eight scrapes',
     );
-    const stats = await ta.close();
-    assertBalanced(stats);
-    assert.equal(stats.delivered, tracked);
+    await checkDashboards(prometheus);
+    await checkRules(prometheus);
+    clearInterval(timer);
+    for (const client of [http, files]) await client.flush();
+    for (const client of ['http', 'files']) {
+      const expr = `millrace_records_delivered_total{client="${client}"}`;
+      await until(async () => (await prometheus.valueAt(expr)) === tracked, `${client}: all`);
+    }
   } finally {
-    prometheus.kill('SIGKILL');
-    await once(prometheus, 'close');
-    await ta.close();
+    clearInterval(timer);
+    await prometheus.stop();
+    for (const client of [files, http]) {
+      const stats = await client.close();
+      assertBalanced(stats);
+      assert.equal(stats.delivered, tracked);
+    }
+    assert.equal((await receiver.snapshot()).unique, tracked);
     await receiver.stop();
   }
 });
