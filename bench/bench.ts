@@ -3,13 +3,23 @@ import { Contestant, type Entry } from './arena.ts';
 import { isInstalled, peerOf, peerVersions } from './peers/registry.ts';
 import { ReceiverProcess } from './receiver-process.ts';
 import { benchCaller } from './suites/caller.ts';
+import { benchCodec } from './suites/codec.ts';
+import { benchLatency } from './suites/latency.ts';
+import { benchMemory } from './suites/memory.ts';
 import { benchPipeline } from './suites/pipeline.ts';
+import { benchScaling } from './suites/scaling.ts';
 import type { Section, Suite } from './suites/suite.ts';
+import { benchTick } from './suites/tick.ts';
 
 /** By name, in the order they are run. */
 export const SUITES: Readonly<Record<string, Suite>> = {
   caller: benchCaller,
+  codec: benchCodec,
   pipeline: benchPipeline,
+  tick: benchTick,
+  memory: benchMemory,
+  latency: benchLatency,
+  scaling: benchScaling,
 };
 
 export interface BenchOptions {

@@ -6,22 +6,21 @@ import type { Metric, Section } from './suites/suite.ts';
 export function tableOf({ title, note, metrics, rows, against }: Section): string {
   const [first] = metrics;
   const base = rows.find(({ name }) => name === against);
-  const reference = first === undefined ? Number.NaN : medianOf(base?.values[first.key]);
   const table = new Table({
     head: [title, ...(base === undefined ? [] : ['×']), ...metrics.map((metric) => metric.title)],
     style: { head: [], border: [], compact: true },
     colAligns: ['left', ...metrics.map(() => 'right' as const), 'right'],
   });
   for (const { name, values } of rows) {
-    const own = first === undefined ? Number.NaN : medianOf(values[first.key]);
-    const ratio = (own / reference).toFixed(2);
+    const ratio = ratioOf(values[first?.key ?? ''], base?.values[first?.key ?? '']).toFixed(2);
     table.push([
       name,
       ...(base === undefined ? [] : [ratio]),
       ...metrics.map((metric) => cellOf(metric, values[metric.key] ?? [])),
     ]);
   }
-  const ratioNote = base === undefined ? '' : ` ×: against ${base.name}.`;
+  const ratioNote =
+    base === undefined ? '' : ` ×: against ${base.name}, median of the rounds' ratios.`;
   return `${table.toString()}\n${note}${ratioNote}`;
 }
 
@@ -33,6 +32,7 @@ export function cellOf({ digits }: Metric, values: readonly number[]): string {
   return values.length === 1 ? show(median) : `${show(median)} (${show(min)}–${show(max)})`;
 }
 
-function medianOf(values: readonly number[] | undefined): number {
-  return spreadOf(values ?? []).median;
+/** Median of the ratios within a round: what slows a whole round down is not in it. */
+export function ratioOf(own: readonly number[] = [], reference: readonly number[] = []): number {
+  return spreadOf(own.map((value, round) => value / (reference[round] ?? Number.NaN))).median;
 }

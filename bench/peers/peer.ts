@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EventFields } from '../../src/index.ts';
+import { RECORD_MARK } from '../events.ts';
 
 /** Where and how a contestant delivers. */
 export interface PeerSetting {
@@ -42,7 +43,9 @@ export interface Peer {
 /** How long without any sign of progress until a product is taken to have lost the rest, in ms. */
 export const PATIENCE_MS = 3000;
 
-const RECORD_BYTES_GUESS = 400;
+const RECORD_BYTES_GUESS = 500;
+const SAMPLE_BYTES: number = 64 * 1024;
+const NEARLY = 0.97;
 const LOOK_RECORDS = 1000;
 const QUIET_MS = 150;
 const LOOK_MS = 3;
@@ -123,7 +126,7 @@ export class Outstanding {
 export class GrowingFiles {
   tracked = 0;
   readonly #directory: string;
-  #recordBytes = RECORD_BYTES_GUESS;
+  #recordBytes: number | undefined;
   #written = 0;
   #writtenAt = 0;
 
@@ -135,7 +138,7 @@ export class GrowingFiles {
   get outstanding(): number {
     // Looking at files for each call would be a cost of ours.
     if (this.tracked - this.#writtenAt >= LOOK_RECORDS) {
-      this.#written = bytesIn(this.#directory) / this.#recordBytes;
+      this.#written = bytesIn(this.#directory) / (this.#recordBytes ?? RECORD_BYTES_GUESS);
       this.#writtenAt = this.tracked;
     }
     return this.tracked - this.#written;
@@ -145,18 +148,37 @@ export class GrowingFiles {
   async wait(): Promise<number> {
     let grownMs = performance.now();
     let bytes = -1;
-    while (performance.now() - grownMs < QUIET_MS) {
+    while (performance.now() - grownMs < this.#patienceMs(bytes)) {
       const now = bytesIn(this.#directory);
       if (now !== bytes) grownMs = performance.now();
       bytes = now;
       await delay(LOOK_MS);
     }
-    if (this.tracked > 0 && bytes > 0) this.#recordBytes = bytes / this.tracked;
     this.tracked = 0;
     this.#written = 0;
     this.#writtenAt = 0;
     return grownMs;
   }
+
+  /** As long as much is missing, a pause may be one of the machine's. */
+  #patienceMs(bytes: number): number {
+    if (this.#recordBytes === undefined && bytes > SAMPLE_BYTES) {
+      this.#recordBytes = bytesOfRecord(this.#directory);
+    }
+    const expected = this.tracked * (this.#recordBytes ?? RECORD_BYTES_GUESS);
+    return bytes < NEARLY * expected ? PATIENCE_MS : QUIET_MS;
+  }
+}
+
+/** From the beginning of one file. */
+function bytesOfRecord(directory: string): number {
+  const [name = ''] = readdirSync(directory).filter((file) => !file.startsWith('.'));
+  const file = openSync(join(directory, name), 'r');
+  const part = Buffer.alloc(SAMPLE_BYTES);
+  const bytes = readSync(file, part, 0, SAMPLE_BYTES, 0);
+  closeSync(file);
+  const records = part.toString('latin1', 0, bytes).split(RECORD_MARK).length - 1;
+  return records === 0 ? RECORD_BYTES_GUESS : bytes / records;
 }
 
 function bytesIn(directory: string): number {
