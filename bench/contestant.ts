@@ -1,4 +1,4 @@
-import { makeEvents } from './events.ts';
+import { makeEvents } from '../src/tune/game-events.ts';
 import { run, type Task } from './exercises.ts';
 import type { PeerSetting } from './peers/peer.ts';
 import { peerOf } from './peers/registry.ts';

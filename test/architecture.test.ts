@@ -28,6 +28,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   'src/plan.ts': 6,
   'src/tracker.ts': 7,
   'src/analytics.ts': 8,
+  'src/tune': 9,
   'src/index.ts': 9,
   'src/thinkingdata': 9,
   'src/thinkingdata.ts': 10,
@@ -44,7 +45,7 @@ const IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['src/metrics/collector.ts'],
   'find-my-way': ['src/receiver/receiver.ts'],
   uplot: ['src/live/page.ts'],
-  'cli-table3': ['src/cli/live-view.ts', 'src/cli/top.ts'],
+  'cli-table3': ['src/cli/live-view.ts', 'src/cli/top.ts', 'src/cli/tune.ts'],
   'log-update': ['src/cli/live-view.ts', 'src/cli/progress.ts', 'src/cli/top.ts'],
 };
 

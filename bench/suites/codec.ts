@@ -9,8 +9,9 @@ import { Recorder, type RecorderHost } from '../../src/engine/recorder.ts';
 import { LaneConsumer } from '../../src/lane/consumer.ts';
 import { Region } from '../../src/lane/region.ts';
 import { TRACK } from '../../src/record/types.ts';
+import { makeEvents } from '../../src/tune/game-events.ts';
 import { PendingBatch } from '../../src/worker/batcher.ts';
-import { makeEvents, SUPER_PROPERTIES } from '../events.ts';
+import { SUPER_PROPERTIES } from '../events.ts';
 import { interleave } from '../measure.ts';
 import type { Row, Section, SuiteRun } from './suite.ts';
 

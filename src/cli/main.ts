@@ -11,6 +11,7 @@ import { relayCommand } from './relay.ts';
 import { shipCommand } from './ship.ts';
 import { spoolCommand } from './spool.ts';
 import { topCommand } from './top.ts';
+import { tuneCommand } from './tune.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -30,6 +31,7 @@ for (const command of [
   doctorCommand(),
   topCommand(),
   benchCommand(),
+  tuneCommand(),
 ]) {
   program.addCommand(command.exitOverride());
 }
