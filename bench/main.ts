@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { parsePositive } from '../src/cli/arguments.ts';
 import { machine, runBench, SUITES } from './bench.ts';
 import { peerVersions } from './peers/registry.ts';
+import { htmlOf } from './report.ts';
 import { tableOf } from './table.ts';
 
 interface BenchFlags {
@@ -11,6 +12,7 @@ interface BenchFlags {
   readonly rounds?: number;
   readonly seconds?: number;
   readonly quick?: boolean;
+  readonly html?: string;
   readonly json?: string | true;
 }
 
@@ -30,6 +32,7 @@ try {
     .option('--rounds <n>', `default ${FULL.rounds}`, parsePositive)
     .option('--seconds <s>', `length of a stretch of load; default ${FULL.seconds}`, parsePositive)
     .option('--quick', 'all suites in less than three minutes')
+    .option('--html <file>', 'a page with tables and charts')
     .option('--json [file]', 'all figures as JSON; without a file, on standard output')
     .action(run)
     .parseAsync();
@@ -57,6 +60,10 @@ async function run(flags: BenchFlags): Promise<void> {
     isQuick,
     onSection: (section) => say(`\n${tableOf(section)}`),
   });
+  if (flags.html !== undefined) {
+    writeFileSync(flags.html, htmlOf(report));
+    say(`\ncharts: ${flags.html}`);
+  }
   const json = JSON.stringify(report);
   if (flags.json === true) console.log(json);
   else if (flags.json !== undefined) writeFileSync(flags.json, `${json}\n`);

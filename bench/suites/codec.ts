@@ -1,26 +1,14 @@
 import { gzipSync } from 'node:zlib';
-import { jsonBody } from '../../src/codec/gzip.ts';
 import { Machine } from '../../src/codec/machine.ts';
 import { pack, unpack } from '../../src/codec/msgpack.ts';
-import { RegionTranscoder } from '../../src/codec/region-transcoder.ts';
-import { resolveZone } from '../../src/codec/time-text.ts';
-import { TextBuffer } from '../../src/codec/transcode.ts';
-import { Recorder, type RecorderHost } from '../../src/engine/recorder.ts';
-import { LaneConsumer } from '../../src/lane/consumer.ts';
-import { Region } from '../../src/lane/region.ts';
-import { TRACK } from '../../src/record/types.ts';
-import { makeEvents } from '../../src/tune/game-events.ts';
-import { PendingBatch } from '../../src/worker/batcher.ts';
-import { SUPER_PROPERTIES } from '../events.ts';
+import { FilledLane, LANE_RECORDS } from '../filled-lane.ts';
 import { interleave } from '../measure.ts';
 import type { Row, Section, SuiteRun } from './suite.ts';
 
-const RECORDS = 500;
 const REPEATS = 40;
 const REPEATS_QUICK = 15;
 const WARM_UPS = 3;
 const LEVELS = [1, 2, 4, 6, 9] as const;
-const LANE_BYTES: number = 1 << 20;
 const FIRST = 'msgpackr unpack + JSON.stringify';
 const WIRE = 'frames → JSON → gzip level 2';
 
@@ -54,7 +42,7 @@ export async function benchCodec({ rounds, isQuick }: SuiteRun): Promise<Section
     {
       key: 'codec',
       title: 'Worker, one core, no network',
-      note: `Batches of ${RECORDS}; the texts of all ways were compared before. "${WIRE}" is all that an HTTP worker has to compute.`,
+      note: `Batches of ${LANE_RECORDS}; the texts of all ways were compared before. "${WIRE}" is all that an HTTP worker has to compute.`,
       metrics: [
         { key: 'ns', title: 'ns a record', digits: 0, better: 'less' },
         { key: 'rate', title: 'records/s of one core', digits: 0, better: 'more' },
@@ -72,13 +60,13 @@ function makeSteps(): Step[] {
   const lane = new FilledLane();
   const reader = lane.reader(machine);
   const reference = lane.reader(undefined);
-  const objects = JSON.parse(`[${reader().toString().slice(1, -1)}]`) as object[];
+  const objects = JSON.parse(`[${reader().toString()}]`) as object[];
   const packed = objects.map((object) => Buffer.from(pack(object)));
   const texts = objects.map((object) => JSON.stringify(object));
-  if (!reader().equals(reference()) || texts.join(',') !== reader().toString().slice(1, -1)) {
+  if (!reader().equals(reference()) || texts.join(',') !== reader().toString()) {
     throw new Error('the ways from frames to JSON differ');
   }
-  const json = Buffer.from(reader());
+  const json = Buffer.from(`[${reader()}]`);
   const gzipSteps = LEVELS.map(
     (level): Step => ({ name: `gzip level ${level}`, run: () => lane.gzip(level) }),
   );
@@ -109,67 +97,6 @@ function timed({ run }: Step, repeats: number): { ns: number; bytes: number } {
   let bytes = 0;
   const startMs = performance.now();
   for (let count = 0; count < repeats; count += 1) bytes = run();
-  const records = repeats * RECORDS;
-  return { ns: ((performance.now() - startMs) * 1e6) / records, bytes: bytes / RECORDS };
+  const records = repeats * LANE_RECORDS;
+  return { ns: ((performance.now() - startMs) * 1e6) / records, bytes: bytes / LANE_RECORDS };
 }
-
-/** One lane that holds a batch, written by the same code as a client's calls. */
-class FilledLane {
-  readonly #region = Region.create({ lanes: 1, laneBytes: LANE_BYTES, id: 1, baseMs: Date.now() });
-  readonly #lane: LaneConsumer;
-  readonly #batch = new PendingBatch(
-    { recordsMax: RECORDS, bytesMax: LANE_BYTES, lingerMs: 1 },
-    ',',
-    new TextBuffer(LANE_BYTES),
-  );
-
-  constructor() {
-    const options = {
-      validation: 'throw',
-      uuid: true,
-      queueRecordsMax: 1e9,
-      sheds: false,
-    } as const;
-    const recorder = new Recorder(this.#region, options, HOST);
-    recorder.setSuperProperties(SUPER_PROPERTIES);
-    for (const event of makeEvents(RECORDS)) recorder.record(TRACK, event);
-    const lane = LaneConsumer.claim(this.#region, { lane: 0, term: 0, owner: 1 });
-    if (lane === undefined) throw new Error('the lane could not be claimed');
-    this.#lane = lane;
-  }
-
-  /** Turns all frames into text, again and again. */
-  reader(machine: Machine | undefined): () => Buffer {
-    const presets = { lib: 'millrace', libVersion: '0.1.0' };
-    const options = { presets, zone: resolveZone(undefined), addsZoneOffset: false };
-    const transcoder = new RegionTranscoder(this.#region, options, machine);
-    const lane = this.#lane;
-    const batch = this.#batch;
-    const tail = lane.loadTail();
-    return () => {
-      batch.reset(lane.head, lane.headSeq);
-      batch.fill(lane, transcoder, tail);
-      if (batch.count !== RECORDS) throw new Error(`${batch.count} records were read`);
-      return Buffer.from(batch.text.bytes.buffer, 0, batch.text.at);
-    };
-  }
-
-  /** Compresses what the latest reader left; returns the bytes. */
-  gzip(level: number): number {
-    const { count, starts, ends, text } = this.#batch;
-    return jsonBody({ count, starts, ends, text: text.bytes }, level).length;
-  }
-}
-
-const HOST: RecorderHost = {
-  post: () => undefined,
-  makeRoom: () => {
-    throw new Error('the lane is full');
-  },
-  addListener: () => undefined,
-  tellListener: () => undefined,
-  afterRecord: undefined,
-  onError: (error) => {
-    throw error;
-  },
-};

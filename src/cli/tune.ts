@@ -10,6 +10,7 @@ import { Descent, type Goal, type SearchHost, searchLinger, type Trial } from '.
 import type { Load, Measurement, Setting } from '../tune/setting.ts';
 import type { Target } from '../tune/trial.ts';
 import { parsePositive } from './arguments.ts';
+import { Progress } from './progress.ts';
 import { ReceiverProcess } from './receiver-process.ts';
 import type { TrialJob } from './tune-trial.ts';
 
@@ -35,7 +36,6 @@ const TRIAL_SECONDS_MAX = 10;
 /** Share of the time for the descent; then the linger, and the last trial of all. */
 const DESCENT_SHARE = 0.7;
 const LINGER_SHARE = 0.9;
-const BAR_CHARACTERS = 24;
 
 /** `millrace tune`: finds options for a rate on this machine. */
 export function tuneCommand(): Command {
@@ -107,6 +107,7 @@ class Tuning {
   readonly #totalMs: number;
   readonly #startMs = performance.now();
   readonly #trials: Trial[] = [];
+  readonly #progress = new Progress();
 
   constructor(flags: TuneFlags, target: Target) {
     this.#target = target;
@@ -143,7 +144,7 @@ class Tuning {
     const leftSeconds = (this.#startMs + this.#totalMs - performance.now()) / 1000;
     const seconds = Math.max(trialSeconds, leftSeconds - TRIAL_OVERHEAD);
     const steady = await this.#measure(chosen, { kind: 'rate', rate: goal.rate, seconds });
-    this.#endProgress();
+    this.#progress.end();
     return { goal, best: chosen, most, steady, isComplete, trials: this.#trials };
   }
 
@@ -180,18 +181,9 @@ class Tuning {
   }
 
   #showProgress(setting: Setting, load: Load): void {
-    if (process.stderr.isTTY !== true) return;
-    const share = Math.min(1, (performance.now() - this.#startMs) / this.#totalMs);
-    const done = Math.round(share * BAR_CHARACTERS);
-    const bar = '█'.repeat(done) + '░'.repeat(BAR_CHARACTERS - done);
     const what = load.kind === 'most' ? 'at full speed' : 'at the rate';
-    process.stderr.write(
-      `\r\u001b[K${bar} trial ${this.#trials.length + 1}, ${what}: ${describe(setting)}`,
-    );
-  }
-
-  #endProgress(): void {
-    if (process.stderr.isTTY === true) process.stderr.write('\r\u001b[K');
+    const words = `trial ${this.#trials.length + 1}, ${what}: ${describe(setting)}`;
+    this.#progress.show((performance.now() - this.#startMs) / this.#totalMs, words);
   }
 }
 
