@@ -4,7 +4,8 @@ import { Region } from '../src/lane/region.ts';
 import type { EventFields } from '../src/plan.ts';
 import type { Properties } from '../src/record/types.ts';
 import { Tracker } from '../src/tracker.ts';
-import { makeEvents, SUPER_PROPERTIES } from './events.ts';
+import { makeEvents } from '../src/tune/game-events.ts';
+import { SUPER_PROPERTIES } from './events.ts';
 
 /**
  * What each kind of call costs its caller, beside JSON.stringify of the finished record: `node dist/bench/calls.js [rounds]`.

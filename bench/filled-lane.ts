@@ -1,4 +1,4 @@
-import { jsonBody } from '../src/codec/gzip.ts';
+import { type BodyLevel, jsonBody } from '../src/codec/gzip.ts';
 import type { Machine } from '../src/codec/machine.ts';
 import { RegionTranscoder } from '../src/codec/region-transcoder.ts';
 import { resolveZone } from '../src/codec/time-text.ts';
@@ -88,8 +88,8 @@ export class FilledLane {
   }
 
   /** Compresses what the latest reader left; returns the bytes. */
-  gzip(level: number): number {
+  gzip(level: BodyLevel, machine: Machine | undefined): number {
     const { count, starts, ends, text } = this.#batch;
-    return jsonBody({ count, starts, ends, text: text.bytes }, level).length;
+    return jsonBody({ count, starts, ends, text: text.bytes }, level, machine).length;
   }
 }

@@ -3,10 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { finishedRecord, makeEvents } from '../bench/events.ts';
+import { finishedRecord } from '../bench/events.ts';
 import { gzip, jsonBody } from '../src/codec/gzip.ts';
 import { Machine } from '../src/codec/machine.ts';
 import { PACKED_SPARE_BYTES, PLAIN_BYTES } from '../src/codec/machine-places.ts';
+import { makeEvents } from '../src/tune/game-events.ts';
 
 const machine = Machine.open();
 

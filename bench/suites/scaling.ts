@@ -39,7 +39,7 @@ const KNOBS: readonly Knob[] = [
     batchSize,
     options: { batchBytes: 4 * MIB },
   })),
-  knob('compress', [0, 1, 2, 4, 6, 9], (compress) => ({ options: { compress } })),
+  knob('compress', [0, true, 1, 4, 6, 9], (compress) => ({ options: { compress } })),
   {
     key: 'workers-lanes',
     title: 'workers × lanes',
@@ -105,10 +105,10 @@ async function runSettings(
   );
 }
 
-function knob(
+function knob<T extends number | boolean>(
   key: string,
-  values: readonly number[],
-  entryOf: (value: number) => Omit<Entry, 'peer'>,
+  values: readonly T[],
+  entryOf: (value: T) => Omit<Entry, 'peer'>,
   unit = '',
 ): Knob {
   const settings = values.map((value) => ({

@@ -131,7 +131,7 @@ class Tuning {
       ringBytes: 64 * MIB,
       batchSize: 500,
       lingerMs: 100,
-      compress: 2,
+      compress: true,
     };
     const goal = this.#goal;
     const trialSeconds = Math.min(
@@ -213,7 +213,7 @@ function print({ trials, isComplete }: Tuned, { words, code }: Advice): void {
       ringBytes / MIB,
       batchSize,
       lingerMs,
-      compress,
+      String(compress),
       load.kind === 'most' ? 'full' : 'rate',
       Math.round(found.rate).toLocaleString('en-US'),
       found.cpuPerMillion.toFixed(2),

@@ -57,7 +57,7 @@ const UNFIT = 1e6;
 
 /** In the order of how much usually depends on them. */
 const ORDER: readonly Knob[] = ['workers', 'compress', 'batchSize', 'lanes', 'ringBytes'];
-const LEVELS = [1, 2, 4, 6] as const;
+const LEVELS = [true, 1, 4, 6, 9] as const;
 const BATCH_SIZES: readonly number[] = [100, 250, 500, 1000, 2000];
 const LINGERS_MS: readonly number[] = [5, 20, 50, 100, 200];
 const WORKERS: readonly number[] = [1, 2, 3, 4, 6, 8];

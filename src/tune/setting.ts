@@ -5,7 +5,8 @@ export interface Setting {
   readonly ringBytes: number;
   readonly batchSize: number;
   readonly lingerMs: number;
-  readonly compress: 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
+  /** true: the engine's own deflate; a number: a level of zlib. */
+  readonly compress: true | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
 }
 
 export type Knob = keyof Setting;
