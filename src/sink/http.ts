@@ -3,6 +3,7 @@ import { Agent, type Dispatcher, EnvHttpProxyAgent, ProxyAgent } from 'undici';
 import { type BodyLevel, jsonBody } from '../codec/gzip.ts';
 import type { Machine } from '../codec/machine.ts';
 import type { Endpoint } from './endpoint.ts';
+import { Exchange } from './exchange.ts';
 import { codeOfReply, outcomeOf, outcomeOfDebug, REPLY_BYTES_MAX, type Reply } from './reply.ts';
 import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from './sink.ts';
 
@@ -60,20 +61,19 @@ export class HttpSink implements Sink {
   async deliver(batch: Batch, signal: AbortSignal): Promise<Outcome> {
     const startMs = performance.now();
     const facts: AttemptFacts = { status: 0, durationMs: 0 };
+    let exchange: Exchange | undefined;
     try {
       const request = this.#config.kind === 'debug' ? this.#debugRequest(batch) : this.#sync(batch);
       facts.bodyMs = performance.now() - startMs;
-      const reply = await this.#dispatcher.request({
-        origin: this.#config.endpoint.origin,
-        method: 'POST',
-        signal,
-        ...request,
-      });
-      facts.status = reply.statusCode;
+      exchange = new Exchange(signal);
+      const { origin } = this.#config.endpoint;
+      this.#dispatcher.dispatch({ origin, method: 'POST', ...request }, exchange);
+      const body = await exchange.body;
+      const { status, headers } = exchange;
       const answer: Reply = {
-        status: reply.statusCode,
-        header: (name) => [reply.headers[name]].flat()[0],
-        body: await readLimited(reply.body),
+        status,
+        header: (name) => [headers[name]].flat()[0],
+        body,
         nowMs: Date.now(),
       };
       const code = codeOfReply(answer);
@@ -83,6 +83,7 @@ export class HttpSink implements Sink {
     } catch (error) {
       return failureOf(error, signal);
     } finally {
+      facts.status = exchange?.status ?? 0;
       facts.durationMs = performance.now() - startMs;
       this.#facts = facts;
     }
@@ -154,17 +155,6 @@ function fixedHeaders(config: HttpSinkConfig): Record<string, string> {
     'TA-Integration-Version': config.version,
     ...(authorization === undefined ? {} : { authorization }),
   };
-}
-
-/** The body, cut where it is longer than anything the receiver says; the rest is read and dropped, for the connection's sake. */
-async function readLimited(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of body) {
-    if (bytes < REPLY_BYTES_MAX) parts.push(part.subarray(0, REPLY_BYTES_MAX - bytes));
-    bytes += part.length;
-  }
-  return Buffer.concat(parts).toString('utf8');
 }
 
 function failureOf(error: unknown, signal: AbortSignal): Outcome {
