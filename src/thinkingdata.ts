@@ -373,3 +373,9 @@ const surface: {
 
 // biome-ignore lint/style/noDefaultExport: `import TA from 'thinkingdata-node'` is how its callers write it.
 export default surface;
+
+// Compilers that take CommonJS for an ES module look for it there.
+Object.defineProperty(surface, 'default', { value: surface });
+
+// What `require` gives: the object itself, which callers may change, as with that package.
+export { surface as 'module.exports' };

@@ -25,6 +25,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   'src/receiver': 6,
   'src/ship': 6,
   'src/relay': 6,
+  'src/conform': 7,
   'src/plan.ts': 6,
   'src/tracker.ts': 7,
   'src/analytics.ts': 8,

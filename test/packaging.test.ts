@@ -1,37 +1,43 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { newDirectory, repositoryRoot, TestReceiver } from './support.ts';
+import { CONSUMERS } from './packages/consumers.ts';
+import { unpackPackage } from './packed.ts';
+import { TestReceiver } from './support.ts';
 
-const root = repositoryRoot();
-const folder = newDirectory();
+const { folder, tarballBytes } = unpackPackage();
 let receiver: TestReceiver;
 
-// The packed tarball in an empty folder, as `npm install millrace` leaves it; the dependencies are those of this checkout.
 before(async () => {
   receiver = await TestReceiver.start(['--appid', 'A']);
-  execFileSync('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder], {
-    cwd: root,
-  });
-  const [tarball = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz'));
-  assert.ok(statSync(join(folder, tarball)).size < 500_000);
-  const modules = join(folder, 'node_modules');
-  mkdirSync(join(modules, 'millrace'), { recursive: true });
-  execFileSync('tar', [
-    'xzf',
-    join(folder, tarball),
-    '--strip-components=1',
-    '-C',
-    join(modules, 'millrace'),
-  ]);
-  for (const name of readdirSync(join(root, 'node_modules'))) {
-    if (name.startsWith('.')) continue;
-    symlinkSync(join(root, 'node_modules', name), join(modules, name));
-  }
 });
 after(() => receiver.stop());
+
+const features: object = process.features;
+const canRequire = 'require_module' in features && features.require_module === true;
+
+test('the tarball is small, and few packages come with it', (context) => {
+  const manifest = readFileSync(join(folder, 'node_modules', 'millrace', 'package.json'), 'utf8');
+  const { dependencies } = JSON.parse(manifest) as { dependencies: object };
+  const count = Object.keys(dependencies).length;
+  context.diagnostic(`${Math.round(tarballBytes / 1000)} kB, ${count} dependencies`);
+  assert.ok(tarballBytes < 500_000);
+  assert.ok(count <= 10);
+});
+
+for (const { name, argsIn, expected, needsRequire } of Object.values(CONSUMERS)) {
+  test(`from the tarball: ${name}`, { skip: needsRequire && !canRequire }, () => {
+    const args = argsIn(folder, receiver.url);
+    // The dependencies are links out of the folder here.
+    const own = args.map((arg) => (arg.startsWith('--allow-fs-read=') ? '--allow-fs-read=*' : arg));
+    assert.equal(
+      execFileSync(process.execPath, own, { cwd: folder, encoding: 'utf8' }).trim(),
+      expected,
+    );
+  });
+}
 
 function run(file: string, text: string): string {
   writeFileSync(join(folder, file), text);
@@ -60,35 +66,18 @@ test('the tarball holds what users need, and no tests', () => {
   );
 });
 
-test('an ES module of a user works from the tarball', () => {
+test('a CommonJS module gets the drop-in as an object of functions, whichever way it asks', {
+  skip: !canRequire,
+}, () => {
   const out = run(
-    'app.mjs',
-    `import { Analytics, AsyncBatchConsumer } from 'millrace';
-import TA from 'millrace/thinkingdata';
-const ta = new Analytics(new AsyncBatchConsumer({ url: process.argv[2], appId: 'A' }));
-ta.track({ accountId: 'u', event: 'packed' });
-console.log((await ta.close()).delivered, typeof TA.initWithBatchMode);`,
+    'shape.cjs',
+    `const TA = require('millrace/thinkingdata');
+const { initWithDebugMode, default: same } = TA;
+TA.enableLog = () => 'replaced';
+console.log(Object.keys(TA).length, typeof initWithDebugMode, same === TA, TA.enableLog());
+import('millrace/thinkingdata').then((module) => console.log(module.default === TA, typeof module.enableLog));`,
   );
-  assert.equal(out, '1 function\n');
-});
-
-test('a CommonJS module of a user works from the tarball, where Node can require ES modules', (context) => {
-  const features: object = process.features;
-  if (!('require_module' in features) || features.require_module !== true) {
-    context.diagnostic('this Node can not require ES modules');
-    return;
-  }
-  const out = run(
-    'app.cjs',
-    `const { Analytics, AsyncBatchConsumer } = require('millrace');
-const TA = require('millrace/thinkingdata');
-const te = TA.initWithAsyncBatchMode('A', process.argv[2], { interval: 5 });
-te.track({ accountId: 'u', event: 'packed', callback: (error) => { console.log('heard', error); te.close(); } });
-const ta = new Analytics(new AsyncBatchConsumer({ url: process.argv[2], appId: 'A' }));
-ta.track({ accountId: 'u', event: 'packed' });
-ta.close().then(({ delivered }) => console.log(delivered));`,
-  );
-  assert.deepEqual(out.trim().split('\n').sort(), ['1', 'heard undefined']);
+  assert.equal(out, '5 function true replaced\ntrue function\n');
 });
 
 test('the command works from the tarball', () => {

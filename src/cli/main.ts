@@ -4,6 +4,7 @@ import { MillraceError } from '../base/errors.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
 import { benchCommand } from './bench.ts';
 import { checkCommand } from './check.ts';
+import { conformCommand } from './conform.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { receiverCommand } from './receiver.ts';
@@ -28,6 +29,7 @@ for (const command of [
   checkCommand(),
   relayCommand(),
   spoolCommand(),
+  conformCommand(),
   doctorCommand(),
   topCommand(),
   benchCommand(),
