@@ -270,6 +270,31 @@ test('the caller may reuse and change its objects right after the call', async (
   assert.deepEqual(sent.inner, { n: 1 });
 });
 
+// Goal: the memory of names that were met does not take an inherited name for an own one. Method: the same names, own first.
+test('inherited properties are left out, whatever records came before', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  const prototypes = [
+    { b: 5 },
+    Object.create({ b: 5 }),
+    Object.assign(Object.create(null), { b: 5 }),
+  ];
+  ta.track({ accountId: 'u', event: 'e', properties: { a: 1, b: 2 } });
+  for (const prototype of prototypes) {
+    const properties = Object.assign(Object.create(prototype), { a: 1 });
+    ta.track({ accountId: 'u', event: 'e', properties });
+    ta.userSet({ accountId: 'u', properties });
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  const [first, ...others] = readRecords(directory, readdirSync(directory)).map(
+    ({ properties }) => properties as { a?: number; b?: number },
+  );
+  assert.equal(first?.b, 2);
+  assert.equal(others.length, 6);
+  for (const { a, b } of others) assert.deepEqual([a, b], [1, undefined]);
+});
+
 test('a call from within a call (a getter that tracks) keeps both records', async () => {
   const directory = newDirectory();
   const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));

@@ -125,6 +125,7 @@ const UUID_POOL_WORDS: number = UUID_WORDS * 1024;
 const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const DASH = 0x2d;
 const EMPTY: Properties = Object.freeze({});
+const PLAIN: unknown = Object.prototype;
 
 /**
  * Writes records as frames. One a client thread; not to be entered twice at a time (a getter that tracks):
@@ -186,7 +187,7 @@ export class FrameEncoder {
     this.#kind = context.kind;
     this.#takeArguments(fields);
     this.#flags = this.#uuid ? HAS_UUID : 0;
-    const properties = fields.properties ?? EMPTY;
+    const properties = ownOnly(fields.properties ?? EMPTY);
     const shape = this.#body(target, fields, properties);
     if (context.kind <= LAST_TRACK) this.#addContext(shape, properties, context);
     if (this.#hasLifted) this.#addExtras();
@@ -519,6 +520,12 @@ function writeUuid(bytes: Uint8Array, at: number, uuid: string): void {
 function hexDigit(code: number): number {
   // Letters of either case are 9 above their low four bits.
   return (code & 15) + 9 * (code >> 6);
+}
+
+/** Properties without inherited ones, which a walk over the names would meet as well: the same object where it has none. */
+function ownOnly(properties: Properties): Properties {
+  const prototype: unknown = Object.getPrototypeOf(properties);
+  return prototype === PLAIN || prototype === null ? properties : { ...properties };
 }
 
 function isSameList(one: readonly string[], other: readonly string[]): boolean {
