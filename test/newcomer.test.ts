@@ -57,7 +57,7 @@ function snippets(language: string): string[] {
 
 test('a newcomer tries the demo', async (context) => {
   const printed = await walk(context, {
-    commands: ['npx millrace demo --seconds 2 --rate 500 --json'],
+    commands: ['npx millrace demo --seconds 1 --rate 500 --json'],
   });
   const { ledger, receiver: arrived } = JSON.parse(printed.trim().split('\n').at(-1) ?? '') as {
     ledger: { accepted: number; delivered: number; imbalance: number };

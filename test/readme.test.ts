@@ -20,6 +20,7 @@ import {
   MillraceError,
 } from '../src/index.ts';
 import { CATALOGUE } from '../src/metrics/catalogue.ts';
+import { apiDocument } from './docs/api.ts';
 import { newDirectory, repositoryRoot, TestReceiver } from './support.ts';
 
 const root = repositoryRoot();
@@ -124,6 +125,10 @@ test('every link from one document to another leads somewhere, and the README le
   );
 });
 
+test('the API document is that of the declarations: npm run docs', () => {
+  assert.equal(document('docs/api.md'), apiDocument());
+});
+
 /** The programs in the documents, each in a folder of its own, compiled. */
 async function compileSnippets(folder: string, receiverUrl: string): Promise<string[]> {
   mkdirSync(join(folder, 'node_modules', '@types'), { recursive: true });
@@ -133,7 +138,7 @@ async function compileSnippets(folder: string, receiverUrl: string): Promise<str
   }
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
   const files = DOCUMENTS.flatMap((name) =>
-    [...document(name).matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code = ''], index) => {
+    [...document(name).matchAll(/^```ts\n([\s\S]*?)^```/gm)].map(([, code = ''], index) => {
       const place = join(folder, `${name.replace(/\W/g, '-')}-${index}`);
       mkdirSync(place);
       const file = join(place, 'main.ts');
