@@ -32,6 +32,8 @@ export interface Entry {
   readonly batchSize?: number;
   readonly lingerMs?: number;
   readonly options?: PeerSetting['options'];
+  /** Different events, used again and again; default 1000. */
+  readonly events?: number;
   /** Flags of its Node process. */
   readonly flags?: readonly string[];
 }
@@ -46,15 +48,18 @@ export class Contestant {
   readonly #child: Child;
   readonly #receiver: ReceiverProcess;
   readonly #directory: string;
+  readonly #onRun: (name: string) => void;
 
-  private constructor(entry: Entry, receiver: ReceiverProcess) {
+  private constructor(entry: Entry, receiver: ReceiverProcess, onRun: (name: string) => void) {
     this.name = entry.peer;
+    this.#onRun = onRun;
     this.#goesTo = peerOf(entry.peer).goesTo;
     this.#receiver = receiver;
     this.#directory = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
-    const { peer, batchSize = BATCH_SIZE, lingerMs, options, flags } = entry;
+    const { peer, batchSize = BATCH_SIZE, lingerMs, options, events, flags } = entry;
     const start: ContestantStart = {
       peer,
+      ...(events === undefined ? {} : { events }),
       setting: {
         url: receiver.url,
         directory: this.#directory,
@@ -70,9 +75,16 @@ export class Contestant {
     });
   }
 
-  /** @throws Error if the product can't be loaded or opened */
-  static async open(entry: Entry, receiver: ReceiverProcess): Promise<Contestant> {
-    const contestant = new Contestant(entry, receiver);
+  /**
+   * @param onRun hears the name at the start of each exercise
+   * @throws Error if the product can't be loaded or opened
+   */
+  static async open(
+    entry: Entry,
+    receiver: ReceiverProcess,
+    onRun: (name: string) => void,
+  ): Promise<Contestant> {
+    const contestant = new Contestant(entry, receiver, onRun);
     try {
       await contestant.#child.next();
     } catch (error) {
@@ -87,6 +99,7 @@ export class Contestant {
     task: Task,
     { during, looksAtTimes = false }: { during?: () => Promise<void>; looksAtTimes?: boolean } = {},
   ): Promise<Result> {
+    this.#onRun(this.name);
     await this.#receiver.reset({ looksAtTimes });
     const [outcome] = await Promise.all([this.#child.ask(task) as Promise<Outcome>, during?.()]);
     const receiver = await this.#receiver.totals();

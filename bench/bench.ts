@@ -31,6 +31,8 @@ export interface BenchOptions {
   readonly only: readonly string[];
   /** Hears of each section as soon as it is there. */
   readonly onSection: (section: Section) => void;
+  /** Hears what is run at the moment, and the share of the suites that are over, from 0 to 1. */
+  readonly onRun: (share: number, words: string) => void;
 }
 
 /** Everything a run found, as it is written to JSON. */
@@ -90,10 +92,13 @@ async function runSuite(
   if (suite === undefined) throw new Error(`there is no suite ${name}`);
   const { rounds, seconds, isQuick } = options;
   const entered: Contestant[] = [];
+  const share = options.suites.indexOf(name) / options.suites.length;
+  const onRun = (contestant: string) => options.onRun(share, `${name}: ${contestant}`);
   const enter = async (entries: readonly Entry[]) => {
     const from = entered.length;
     for (const entry of entries) {
-      if (takesPart(entry.peer, options)) entered.push(await Contestant.open(entry, receiver));
+      if (takesPart(entry.peer, options))
+        entered.push(await Contestant.open(entry, receiver, onRun));
     }
     return entered.slice(from);
   };

@@ -7,10 +7,12 @@ import { peerOf } from './peers/registry.ts';
 export interface ContestantStart {
   readonly peer: string;
   readonly setting: Omit<PeerSetting, 'events'>;
+  /** Different events, used again and again; default 1000. */
+  readonly events?: number;
 }
 
-const { peer, setting } = JSON.parse(process.argv[2] ?? '{}') as ContestantStart;
-const events = makeEvents();
+const { peer, setting, events: count } = JSON.parse(process.argv[2] ?? '{}') as ContestantStart;
+const events = makeEvents(count);
 
 process.on('disconnect', () => process.exit(0));
 // Some products' threads don't keep the process alive by themselves.

@@ -1,7 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { parsePositive } from '../src/cli/arguments.ts';
+import { Progress } from '../src/cli/progress.ts';
 import { machine, runBench, SUITES } from './bench.ts';
+import { resolvePeer } from './peers/peer.ts';
 import { peerVersions } from './peers/registry.ts';
 import { htmlOf } from './report.ts';
 import { tableOf } from './table.ts';
@@ -19,7 +21,7 @@ interface BenchFlags {
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 const FULL = { rounds: 5, seconds: 3 };
-const QUICK = { rounds: 3, seconds: 0.5 };
+const QUICK = { rounds: 2, seconds: 0.5 };
 
 // `npm run bench`, and `npx millrace bench`.
 try {
@@ -52,14 +54,22 @@ async function run(flags: BenchFlags): Promise<void> {
       `not installed, so not in it: ${missing.map(([name]) => name).join(', ')} (npm run bench:peers)`,
     );
   }
+  // Better now than when all is measured.
+  if (flags.html !== undefined) resolvePeer('chart.js');
+  const progress = new Progress();
   const report = await runBench({
     suites: flags.suite ?? Object.keys(SUITES),
     only: flags.only ?? [],
     rounds: flags.rounds ?? rounds,
     seconds: flags.seconds ?? seconds,
     isQuick,
-    onSection: (section) => say(`\n${tableOf(section)}`),
+    onSection: (section) => {
+      progress.end();
+      say(`\n${tableOf(section)}`);
+    },
+    onRun: (share, words) => progress.show(share, words),
   });
+  progress.end();
   if (flags.html !== undefined) {
     writeFileSync(flags.html, htmlOf(report));
     say(`\ncharts: ${flags.html}`);

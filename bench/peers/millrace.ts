@@ -11,7 +11,8 @@ type FileOptions = Exclude<ConstructorParameters<typeof LoggingConsumer>[0], str
 const FLUSH_MS = 60_000;
 
 function open(consumer: AsyncBatchConsumer | LoggingConsumer, { events }: PeerSetting): PeerClient {
-  const ta = new Analytics(consumer);
+  // What goes wrong shows in what arrives, and in the account.
+  const ta = new Analytics(consumer, { onError: () => undefined });
   ta.setSuperProperties(SUPER_PROPERTIES);
   return {
     track: (index) => {

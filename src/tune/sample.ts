@@ -20,10 +20,12 @@ const METHODS: Readonly<Record<string, Method>> = {
 /** What the client adds by itself. */
 const PRESETS: ReadonlySet<string> = new Set(['#lib', '#lib_version', '#zone_offset']);
 const RECORDS_MAX = 20_000;
+/** So many that in a lane an event comes again only when it is out of the window of the compression. */
+const GAME_EVENTS = 16_000;
 
 /** Calls for events of a game, for who has no sample. */
 export function gameSample(): SampleCall[] {
-  return makeEvents().map((event) => callOf('track', event as unknown as Fields));
+  return makeEvents(GAME_EVENTS).map((event) => callOf('track', event as unknown as Fields));
 }
 
 /**

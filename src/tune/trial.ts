@@ -20,7 +20,8 @@ const CLOSE_MS = 10_000;
 /** At a rate, what the last records may take is no part of the time. */
 const GRACE_MS = 1000;
 const KIB = 1024;
-const BATCH_BYTES_LARGE: number = 2048 * KIB;
+/** Just below the 1 MiB that the engine's deflate takes at once. */
+const BATCH_BYTES_LARGE: number = 1000 * KIB;
 const BATCH_BYTES: number = 512 * KIB;
 const LARGE_BATCH = 500;
 
