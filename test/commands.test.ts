@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseMetrics, quantileOf } from '../src/cli/metrics-text.ts';
@@ -39,10 +41,30 @@ test('doctor says what is wrong with a dead receiver, a wrong app id and a bad f
   const dead = await millrace('doctor', '--url', 'http://127.0.0.1:9', '--dir', '/dev/null/x');
   assert.equal(dead.code, 1);
   assert.match(dead.stdout, /bad\treceiver: does not answer/);
-  assert.match(dead.stdout, /bad\tfolder/);
+  assert.match(dead.stdout, /bad\tfolder .*name a folder that user/);
   const wrong = await millrace('doctor', '--url', receiver.url, '--appid', 'B');
   assert.equal(wrong.code, 1);
   assert.match(wrong.stdout, /bad\tapp id B/);
+});
+
+test('doctor reads addresses as deliveries do: with a path, with a password, wrong ones by name; redirects are told', async () => {
+  const { host } = new URL(receiver.url);
+  const withPassword = await millrace('doctor', '--url', `http://user:secret@${host}/sync_server`);
+  assert.equal(withPassword.code, 0, withPassword.stdout);
+  assert.doesNotMatch(withPassword.stdout, /secret/);
+  const wrong = await millrace('doctor', '--url', 'receiver.example');
+  assert.match(wrong.stdout, /bad\treceiver: .*url is/);
+  const server = createServer((_request, reply) => {
+    reply
+      .writeHead(301, { location: 'http://elsewhere.example/', date: new Date(0).toUTCString() })
+      .end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const moved = await millrace('doctor', '--url', `http://127.0.0.1:${port}`);
+  assert.match(moved.stdout, /bad\treceiver: redirects to http:\/\/elsewhere\.example\//);
+  assert.match(moved.stdout, /warning\tclock: \d+ s away/);
+  server.close();
 });
 
 test('top shows what a metrics endpoint tells, and says when there is none', async () => {

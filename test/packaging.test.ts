@@ -3,9 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { bundleWithEsbuild } from './packages/bundles.ts';
 import { CONSUMERS } from './packages/consumers.ts';
 import { unpackPackage } from './packed.ts';
-import { TestReceiver } from './support.ts';
+import { newDirectory, TestReceiver } from './support.ts';
 
 const { folder, tarballBytes } = unpackPackage();
 let receiver: TestReceiver;
@@ -43,6 +44,17 @@ function run(file: string, text: string): string {
   writeFileSync(join(folder, file), text);
   return execFileSync(process.execPath, [file, receiver.url], { cwd: folder, encoding: 'utf8' });
 }
+
+test('from the tarball: a server bundled with esbuild, in every way the documents tell', async (context) => {
+  await bundleWithEsbuild({
+    app: folder,
+    folder: newDirectory(),
+    url: receiver.url,
+    check: async (what, expected, body) => {
+      await context.test(what, async () => assert.equal((await body()).trim(), expected));
+    },
+  });
+});
 
 test('the tarball holds what users need, and no tests', () => {
   const files = readdirSync(join(folder, 'node_modules', 'millrace'), {

@@ -1,7 +1,18 @@
-import { accessSync, constants, mkdirSync, readFileSync, statfsSync } from 'node:fs';
-import { availableParallelism, freemem } from 'node:os';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { Command } from 'commander';
-import { Analytics, DebugConsumer, type MillraceError } from '../index.ts';
+import { Analytics, DebugConsumer, MillraceError } from '../index.ts';
+import { parseEndpoint } from '../sink/endpoint.ts';
 
 interface DoctorFlags {
   readonly url?: string;
@@ -22,6 +33,7 @@ const FILES_MIN = 1024;
 const DISK_BYTES_MIN: number = 1024 * MIB;
 const MEMORY_BYTES_MIN: number = 256 * MIB;
 const SKEW_MS_MAX = 5000;
+const REPLY_MS = 5000;
 
 /** `millrace doctor`: checks this machine, the receiver and the app id. */
 export function doctorCommand(): Command {
@@ -37,7 +49,7 @@ export function doctorCommand(): Command {
 }
 
 async function run(flags: DoctorFlags): Promise<void> {
-  const found = [nodeVersion(), cores(), memory(), openFiles()];
+  const found = [nodeVersion(), cores(), memory(), openFiles(), timeZone()];
   if (flags.dir !== undefined) found.push(...folder(flags.dir));
   if (flags.url !== undefined) found.push(...(await receiver(flags.url, flags.appid)));
   if (flags.json === true) console.log(JSON.stringify({ found }));
@@ -46,12 +58,13 @@ async function run(flags: DoctorFlags): Promise<void> {
 }
 
 function nodeVersion(): Examination {
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-  const isOk = major > 20 || (major === 20 && minor >= 18);
+  const { node } = process.versions;
+  const [major = 0, minor = 0, patch = 0] = node.split('.').map(Number);
+  const isOk = major > 20 || (major === 20 && (minor > 18 || (minor === 18 && patch >= 1)));
   return {
     what: 'Node',
     state: isOk ? 'ok' : 'bad',
-    detail: isOk ? process.versions.node : `${process.versions.node}; 20.18 or later is needed`,
+    detail: isOk ? node : `${node}; install 20.18.1 or later`,
   };
 }
 
@@ -61,11 +74,19 @@ function cores(): Examination {
   return { what: 'cores', state: count > 1 ? 'ok' : 'warning', detail };
 }
 
+/** What this process may still take, limits of a container included. */
 function memory(): Examination {
-  const bytes = freemem();
+  const bytes = process.availableMemory();
   const isOk = bytes >= MEMORY_BYTES_MIN;
-  const detail = `${Math.round(bytes / MIB)} MiB are free${isOk ? '' : '; lower ringBytes'}`;
+  const advice = isOk ? '' : '; lower ringBytes (64 MiB unless set), or give the process more';
+  const detail = `${Math.round(bytes / MIB)} MiB are free${advice}`;
   return { what: 'memory', state: isOk ? 'ok' : 'warning', detail };
+}
+
+/** The usual cause of events at odd hours. */
+function timeZone(): Examination {
+  const { timeZone: zone } = Intl.DateTimeFormat().resolvedOptions();
+  return { what: 'time zone', state: 'ok', detail: `${zone}; times of records are in it` };
 }
 
 function openFiles(): Examination {
@@ -81,35 +102,71 @@ function openFiles(): Examination {
   }
 }
 
+/** Makes the folder as a consumer would, writes to it, and looks how much room there is. */
 function folder(directory: string): Examination[] {
   const what = `folder ${directory}`;
   try {
     mkdirSync(directory, { recursive: true });
-    accessSync(directory, constants.W_OK);
+    const fsyncMs = probe(join(directory, `.millrace-doctor-${process.pid}`));
     const { bavail, bsize } = statfsSync(directory);
     const bytes = bavail * bsize;
     const isOk = bytes >= DISK_BYTES_MIN;
-    const detail = `writable, ${Math.round(bytes / MIB)} MiB are free`;
+    const advice = isOk ? '' : '; make room, or set spool.maxBytes below that';
+    const detail = `writable, fsync takes ${fsyncMs.toFixed(1)} ms, ${Math.round(bytes / MIB)} MiB are free${advice}`;
     return [{ what, state: isOk ? 'ok' : 'warning', detail }];
   } catch (error) {
-    return [{ what, state: 'bad', detail: String(error) }];
+    const { message } = error as Error;
+    const detail = `${message}; name a folder that user ${process.getuid?.() ?? ''} may write`;
+    return [{ what, state: 'bad', detail }];
+  }
+}
+
+/** Writes a file and takes it away again; gives how long the disk took to make it safe. */
+function probe(path: string): number {
+  const file = openSync(path, 'wx');
+  try {
+    writeSync(file, 'millrace doctor\n');
+    const startMs = performance.now();
+    fsyncSync(file);
+    return performance.now() - startMs;
+  } finally {
+    closeSync(file);
+    rmSync(path);
   }
 }
 
 async function receiver(url: string, appId: string | undefined): Promise<Examination[]> {
   const found: Examination[] = [];
   try {
-    const reply = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(5000) });
+    // The address without user and password, which fetch refuses and nobody should read.
+    const { origin, syncPath } = parseEndpoint(url);
+    const signal = AbortSignal.timeout(REPLY_MS);
+    const reply = await fetch(new URL(syncPath, origin), { redirect: 'manual', signal });
     await reply.body?.cancel();
-    found.push({ what: 'receiver', state: 'ok', detail: `answers with status ${reply.status}` });
-    const date = reply.headers.get('date');
-    if (date !== null) found.push(clock(Date.parse(date)));
+    found.push(answer(reply));
+    const dateMs = Date.parse(reply.headers.get('date') ?? '');
+    if (!Number.isNaN(dateMs)) found.push(clock(dateMs));
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    return [{ what: 'receiver', state: 'bad', detail: `does not answer: ${cause}` }];
+    const advice =
+      error instanceof MillraceError ? '' : '; check the address, the firewall and the proxy';
+    return [{ what: 'receiver', state: 'bad', detail: `does not answer: ${cause}${advice}` }];
   }
   if (appId !== undefined) found.push(await dryRun(url, appId));
   return found;
+}
+
+function answer(reply: Response): Examination {
+  const { status } = reply;
+  const what = 'receiver';
+  if (status >= 300 && status < 400) {
+    const location = reply.headers.get('location') ?? 'nowhere';
+    const detail = `redirects to ${location}; redirects are not followed, so name that address`;
+    return { what, state: 'bad', detail };
+  }
+  const isOk = status < 500;
+  const detail = `answers with status ${status}${isOk ? '' : '; ask its owner'}`;
+  return { what, state: isOk ? 'ok' : 'warning', detail };
 }
 
 function clock(receiverMs: number): Examination {
@@ -124,7 +181,7 @@ function clock(receiverMs: number): Examination {
 async function dryRun(url: string, appId: string): Promise<Examination> {
   const what = `app id ${appId}`;
   try {
-    const consumer = new DebugConsumer({ url, appId, dryRun: true, timeoutMs: 5000 });
+    const consumer = new DebugConsumer({ url, appId, dryRun: true, timeoutMs: REPLY_MS });
     const ta = new Analytics(consumer, { onError: () => undefined });
     try {
       ta.track({ distinctId: 'millrace-doctor', event: 'doctor' });
@@ -134,6 +191,6 @@ async function dryRun(url: string, appId: string): Promise<Examination> {
     return { what, state: 'ok', detail: 'a record was taken as a dry run' };
   } catch (error) {
     const { message } = error as MillraceError;
-    return { what, state: 'bad', detail: message };
+    return { what, state: 'bad', detail: `${message}; check the app id of the project` };
   }
 }

@@ -304,34 +304,32 @@ const DELIVERY: readonly ConformCase[] = [
   ),
 ];
 
+/** Records of which the last ones do not fill a batch, and an end. */
+function shutdownCase(
+  name: string,
+  ends: readonly ConformStep[],
+  faults: readonly Fault[] = [],
+): ConformCase {
+  return {
+    ...deliveryCase(name, faults, { distinct: 43 }),
+    area: 'shutdown',
+    steps: [{ ...MANY, times: 43 }, ...ends],
+  };
+}
+
 const SHUTDOWN: readonly ConformCase[] = [
-  {
-    ...deliveryCase('close delivers what waits', []),
-    area: 'shutdown',
-    steps: [MANY, { do: 'close' }],
-  },
-  {
-    ...deliveryCase('close delivers what waits after a failure', [
-      { action: { kind: 'status', status: 503 }, requests: 2 },
-    ]),
-    area: 'shutdown',
-    steps: [MANY, { do: 'close' }],
-  },
-  {
-    ...deliveryCase('the end of the program delivers what waits', []),
-    area: 'shutdown',
-    steps: [MANY, { do: 'exit' }],
-  },
-  {
-    ...deliveryCase('a call after close is refused', []),
-    area: 'shutdown',
-    steps: [MANY, { do: 'close' }, { ...WHO, do: 'track', event: 'late', refused: true }],
-  },
-  {
-    ...deliveryCase('close twice', []),
-    area: 'shutdown',
-    steps: [MANY, { do: 'close' }, { do: 'close' }],
-  },
+  shutdownCase('close delivers what waits', [{ do: 'close' }]),
+  shutdownCase(
+    'close delivers what waits after a failure',
+    [{ do: 'close' }],
+    [{ action: { kind: 'status', status: 503 }, requests: 2 }],
+  ),
+  shutdownCase('the end of the program delivers what waits', [{ do: 'exit' }]),
+  shutdownCase('a call after close is refused', [
+    { do: 'close' },
+    { ...WHO, do: 'track', event: 'late', refused: true },
+  ]),
+  shutdownCase('close twice', [{ do: 'close' }, { do: 'close' }]),
 ];
 
 const LINES: ConformStep = {

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { newDirectory, repositoryRoot, TestReceiver } from '../support.ts';
-import { bundle } from './bundles.ts';
+import { bundleWithEsbuild, bundleWithRollup, bundleWithWebpack } from './bundles.ts';
 import { CONSUMERS, type Consumer, TYPED } from './consumers.ts';
 
 /**
@@ -157,7 +157,13 @@ if (!isQuick) {
   await runElsewhere(app);
 }
 await checkTypes(app);
-await bundle({ app, folder: newFolder('bundles'), npm, check, url: receiver.url });
+const tools = { app, folder: newFolder('bundles'), check, url: receiver.url };
+const bundlers = ['rollup@4', 'webpack@5'];
+const plugins = ['node-resolve', 'commonjs', 'json'].map((name) => `@rollup/plugin-${name}`);
+await npm(tools.folder, 'install', ...bundlers, ...plugins);
+await bundleWithEsbuild(tools);
+await bundleWithRollup(tools);
+await bundleWithWebpack(tools);
 await receiver.stop();
 say(failures.length === 0 ? 'all well' : `${failures.length} failed`);
 process.exitCode = failures.length === 0 ? 0 : 1;
