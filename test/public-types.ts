@@ -1,7 +1,9 @@
 /**
  * Compiled, never run: what a tracking plan allows, and (each line marked) what it must not.
  */
+import type * as Official from 'thinkingdata-node';
 import { Analytics, type Consumer, type EventFields } from '../src/index.ts';
+import TA from '../src/thinkingdata.ts';
 
 interface Plan {
   events: {
@@ -76,4 +78,16 @@ export function userPlanOnly(consumer: Consumer): void {
   ta.userSet({ accountId: 'u', properties: { vip: true } });
   // @ts-expect-error vip is a boolean
   ta.userSet({ accountId: 'u', properties: { vip: 1 } });
+}
+
+/** What is written for the types of thinkingdata-node compiles with ours. */
+export const dropIn: Pick<typeof Official, keyof typeof TA> = TA;
+
+export function migrated(): void {
+  const te = TA.initWithBatchMode('A', 'http://127.0.0.1', { batchSize: 10, compress: true });
+  // Official callbacks are of any kind; these are the ones people write.
+  te.track({ accountId: 'u', event: 'e', callback: (error: Error) => error.message });
+  te.track({ accountId: 'u', event: 'e', callback: (error) => error?.message });
+  te.userUnset({ accountId: 'u', property: 'p', callback() {} });
+  TA.initWithDebugMode('A', 'http://127.0.0.1', { dryRun: true, deviceId: 'd' }).flush();
 }

@@ -68,10 +68,12 @@ function hashesOf(html: string, tags: RegExp): string {
 
 /** The compiled file is one folder deeper than the source. */
 function readPart(name: string): string {
+  // Not written in one expression: bundlers would look for the files, and fail.
+  const here: string = import.meta.url;
   try {
-    return readFileSync(new URL(`../../../live/${name}`, import.meta.url), 'utf8');
+    return readFileSync(new URL(`../../../live/${name}`, here), 'utf8');
   } catch {
     // Not compiled, or not there: then this says so.
-    return readFileSync(new URL(`../../live/${name}`, import.meta.url), 'utf8');
+    return readFileSync(new URL(`../../live/${name}`, here), 'utf8');
   }
 }

@@ -9,14 +9,29 @@ import { repositoryRoot } from '../support.ts';
 
 const MARK = /(<!-- scores -->\n)[\s\S]*?(<!-- end of scores -->)/;
 
-function adapterAt(name: string): string {
-  return `"${process.execPath}" "${fileURLToPath(new URL(name, import.meta.url))}"`;
+interface Candidate {
+  readonly title: string;
+  readonly adapter: string;
 }
 
-async function score(name: string): Promise<readonly ConformResult[]> {
-  const results = await conform({ adapter: adapterAt(name), cases: CASES });
+function commandOf(adapter: string): string {
+  return `"${process.execPath}" "${fileURLToPath(new URL(adapter, import.meta.url))}"`;
+}
+
+const DROP_IN = fileURLToPath(new URL('../../src/thinkingdata.js', import.meta.url));
+const CANDIDATES: readonly Candidate[] = [
+  { title: 'millrace', adapter: commandOf('./millrace-adapter.js') },
+  {
+    title: 'millrace/thinkingdata',
+    adapter: `MILLRACE_CONFORM_PACKAGE="${DROP_IN}" ${commandOf('./thinkingdata-adapter.js')}`,
+  },
+  { title: 'thinkingdata-node 1.5', adapter: commandOf('./thinkingdata-adapter.js') },
+];
+
+async function score({ title, adapter }: Candidate): Promise<readonly ConformResult[]> {
+  const results = await conform({ adapter, cases: CASES });
   for (const { state, area, name: rule, reason = '' } of results) {
-    if (state !== 'pass') process.stdout.write(`${name} ${state} ${area}: ${rule} ${reason}\n`);
+    if (state !== 'pass') process.stdout.write(`${title} ${state} ${area}: ${rule} ${reason}\n`);
   }
   return results;
 }
@@ -30,20 +45,27 @@ function stateOf(result: ConformResult | undefined): string {
   return result?.state === 'pass' ? '✓' : (result?.state ?? '');
 }
 
-const ours = await score('./millrace-adapter.js');
-const theirs = await score('./thinkingdata-adapter.js');
+const scores: (readonly ConformResult[])[] = [];
+for (const candidate of CANDIDATES) scores.push(await score(candidate));
+
+function head(first: string): string[] {
+  const titles = CANDIDATES.map(({ title }) => title);
+  return [`| ${[first, ...titles].join(' | ')} |`, `|${'---|'.repeat(titles.length + 1)}`];
+}
+
+function row(first: string, cellOf: (results: readonly ConformResult[]) => string): string {
+  return `| ${[first, ...scores.map(cellOf)].join(' | ')} |`;
+}
+
 const areas = [...new Set(CASES.map(({ area }) => area))];
 const lines = [
-  '| area | millrace | thinkingdata-node 1.5 |',
-  '|---|---|---|',
-  ...areas.map((area) => `| ${area} | ${countIn(ours, area)} | ${countIn(theirs, area)} |`),
-  `| all | ${countIn(ours, undefined)} | ${countIn(theirs, undefined)} |`,
+  ...head('area'),
+  ...areas.map((area) => row(area, (results) => countIn(results, area))),
+  row('all', (results) => countIn(results, undefined)),
   '',
-  '| case | millrace | thinkingdata-node 1.5 |',
-  '|---|---|---|',
-  ...CASES.map(
-    ({ area, name }, index) =>
-      `| ${area}: ${name} | ${stateOf(ours[index])} | ${stateOf(theirs[index])} |`,
+  ...head('case'),
+  ...CASES.map(({ area, name }, index) =>
+    row(`${area}: ${name}`, (results) => stateOf(results[index])),
   ),
   '',
 ];
