@@ -14,7 +14,7 @@ export const NATS_PACKAGES: ClientPackages = {
 
 export const KAFKA_PACKAGES: ClientPackages = {
   user: 'millrace/kafka',
-  names: ['@platformatic/kafka'],
+  names: ['kafkajs'],
 };
 
 /**

@@ -28,8 +28,8 @@ export type Claim =
   | { readonly kind: 'lost' }
   | { readonly kind: 'unknown'; readonly message: string };
 
+/** JetStream's code for a revision, or an absence, that is not there any more. */
 const WRONG_REVISION = 10_071;
-const KEY_EXISTS = 10_071;
 const NOBODY = '';
 
 export class NatsLeases {
@@ -40,6 +40,7 @@ export class NatsLeases {
   readonly #members = new Map<string, number>();
   #isClosed = false;
   #watchMs = 0;
+  #beatMs = 0;
   #stopWatch: () => void = () => undefined;
 
   constructor(kv: KV, { self, leaseMs }: { self: string; leaseMs: number }) {
@@ -120,6 +121,17 @@ export class NatsLeases {
   /** Shows that this relay is alive. */
   async beat(): Promise<void> {
     await this.#kv.put(`m.${this.#self}`, '{}');
+    const nowMs = performance.now();
+    if (nowMs - this.#beatMs > this.#leaseMs / 2) this.#startOver(nowMs);
+    this.#beatMs = nowMs;
+  }
+
+  /** This relay was cut off, and so, for all it knows, were the others: each has a whole lease from now on. */
+  #startOver(nowMs: number): void {
+    for (const [partition, seen] of this.#partitions) {
+      this.#partitions.set(partition, { ...seen, seenMs: nowMs });
+    }
+    for (const name of this.#members.keys()) this.#members.set(name, nowMs);
   }
 
   /** Takes a free partition, or notes how far an own one is. */
@@ -149,7 +161,7 @@ export class NatsLeases {
       return { kind: 'held', settled: lease.settled };
     } catch (error) {
       const code = codeOf(error);
-      if (code === WRONG_REVISION || code === KEY_EXISTS) return this.#compare(partition, lease);
+      if (code === WRONG_REVISION) return this.#compare(partition, lease);
       return { kind: 'unknown', message: error instanceof Error ? error.message : String(error) };
     }
   }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { JetStreamClient, JetStreamManager } from '@nats-io/jetstream';
+import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { MillraceError } from '../base/errors.ts';
 import {
@@ -31,6 +32,8 @@ export interface NatsSourceConfig {
 }
 
 const BEATS_A_LEASE = 4;
+const TIMEOUT_MS_MIN = 1000;
+const OPEN_ATTEMPTS = 5;
 const TRIM_EVERY_BEATS = 8;
 const BURY_RETRY_MS = 500;
 const GOODBYE_MS = 5000;
@@ -78,15 +81,11 @@ export class NatsSource implements Source {
   static async open(config: NatsSourceConfig, host: SourceHost): Promise<NatsSource> {
     const links = await link(config);
     const self = `${hostname().replaceAll(/[^\w-]/g, '_')}-${process.pid}-${randomUUID().slice(0, 8)}`;
-    const { Kvm } = await loadKv();
-    const { config: stream } = await links.manager.streams.info(config.stream);
-    const kv = await new Kvm(links.jetStream).create(bucketOf(config), {
-      history: 1,
-      replicas: stream.num_replicas,
+    const leases = new NatsLeases(await openBucket(links, config), {
+      self,
+      leaseMs: config.leaseMs,
     });
-    const leases = new NatsLeases(kv, { self, leaseMs: config.leaseMs });
     leases.watch(performance.now());
-    await leases.beat();
     return new NatsSource(config, { links, leases, self, host });
   }
 
@@ -217,6 +216,32 @@ export class NatsSource implements Source {
     );
     await within(this.#leases.close(), GOODBYE_MS);
     await this.#links.connection.close();
+  }
+}
+
+/**
+ * The bucket of the leases, made if it is missing. What is written there waits less long than anything else: a beat that waited
+ * for a broker that was restarted meanwhile would let the lease run out.
+ */
+async function openBucket(
+  { connection, jetStream, manager }: Links,
+  config: NatsSourceConfig,
+): Promise<KV> {
+  const { Kvm } = await loadKv();
+  const { jetstream } = await loadJetStream();
+  const name = bucketOf(config);
+  const { config: stream } = await manager.streams.info(config.stream);
+  await new Kvm(jetStream).create(name, { history: 1, replicas: stream.num_replicas });
+  const timeout = Math.max(TIMEOUT_MS_MIN, config.leaseMs / BEATS_A_LEASE);
+  const impatient = new Kvm(jetstream(connection, { timeout }));
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await impatient.open(name);
+    } catch (error) {
+      if (attempt === OPEN_ATTEMPTS) {
+        throw new MillraceError('MILLRACE_UNAVAILABLE', `the bucket ${name}: ${error}`, error);
+      }
+    }
   }
 }
 

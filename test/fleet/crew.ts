@@ -22,6 +22,7 @@ export interface SenderPlan {
   readonly pauseMs: number;
 }
 
+const RESTART_MS = 200;
 const SENDER = fileURLToPath(new URL('./sender.js', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
@@ -96,6 +97,7 @@ export class Senders {
 export class Relays {
   readonly #args: readonly string[];
   readonly #children: ChildProcess[] = [];
+  #isStopping = false;
   kills = 0;
 
   constructor(args: readonly string[], count: number) {
@@ -104,20 +106,24 @@ export class Relays {
   }
 
   #start(relay: number): void {
-    this.#children[relay] = fork(MAIN, ['relay', ...this.#args, '--json'], {
+    const child = fork(MAIN, ['relay', ...this.#args, '--json'], {
       execArgv: [],
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    this.#children[relay] = child;
+    // As whatever runs it would: killed, or ended because no broker was there.
+    child.on('exit', () => {
+      if (!this.#isStopping) setTimeout(() => this.#start(relay), RESTART_MS);
     });
   }
 
   async killOne(relay: number): Promise<void> {
     const child = this.#children[relay];
-    if (child === undefined) return;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
     child.kill('SIGKILL');
     await exited;
     this.kills += 1;
-    this.#start(relay);
   }
 
   get count(): number {
@@ -125,6 +131,7 @@ export class Relays {
   }
 
   async stop(): Promise<void> {
+    this.#isStopping = true;
     await Promise.all(
       this.#children.map(async (child) => {
         if (child.exitCode !== null || child.signalCode !== null) return;

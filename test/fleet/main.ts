@@ -1,11 +1,12 @@
 import { Command } from 'commander';
 import { missing } from '../nats-server.ts';
-import { type DrillOptions, killAtRandom, killLeader } from './nats-drills.ts';
+import { type DrillOptions, killAtRandom, killLeader, type Target } from './nats-drills.ts';
 
 interface Flags {
   readonly seed: string;
   readonly seconds: string;
   readonly only?: string;
+  readonly kill: Target[];
 }
 
 interface FleetDrill {
@@ -46,7 +47,8 @@ const program = new Command('test:fleet')
   .option('--seed <number>', 'seed of the order of kills', String(Date.now() % 1_000_000))
   .option('--seconds <count>', 'how long each drill kills', '120')
   .option('--only <id>', 'one drill')
-  .action(async ({ seed, seconds, only }: Flags) => {
+  .option('--kill <what...>', 'sender, relay, broker', ['sender', 'relay', 'broker'])
+  .action(async ({ seed, seconds, only, kill }: Flags) => {
     for (const drill of DRILLS) {
       if (only !== undefined && drill.id !== only) continue;
       const skip = missing(...drill.needs);
@@ -58,6 +60,7 @@ const program = new Command('test:fleet')
       await drill.run({
         random: randomFrom(Number(seed)),
         seconds: Number(seconds),
+        targets: kill,
         say: (text) => console.log(`  ${text}`),
       });
       console.log(`ok ${drill.id}`);

@@ -4,13 +4,18 @@ import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { Analytics } from '../../src/index.ts';
 import { NatsConsumer, relayState } from '../../src/nats.ts';
+import { Receiver } from '../../src/receiver/index.ts';
 import { freePort, NatsServerProcess } from '../nats-server.ts';
-import { assertBalanced, newDirectory, TestReceiver } from '../support.ts';
+import { assertBalanced, newDirectory } from '../support.ts';
 import { assertArrived, Relays, Senders } from './crew.ts';
+
+export type Target = 'sender' | 'relay' | 'broker';
 
 export interface DrillOptions {
   readonly random: (below: number) => number;
   readonly seconds: number;
+  /** What is killed. */
+  readonly targets: readonly Target[];
   readonly say: (text: string) => void;
 }
 
@@ -19,7 +24,7 @@ const SETTLE_MS = 120_000;
 
 /** Waits until the relays are through, then checks what the receiver has. */
 async function checkReceiver(
-  receiver: TestReceiver,
+  receiver: Receiver,
   { servers, durable }: { servers: string; durable: ReadonlyMap<string, number> },
 ): Promise<string> {
   const wanted = [...durable.values()].reduce((sum, count) => sum + count, 0);
@@ -34,20 +39,20 @@ async function checkReceiver(
     });
     return states.every(({ lag }) => lag === 0);
   };
-  while ((await receiver.snapshot()).unique < wanted || !(await isThrough())) {
+  while (receiver.snapshot().unique < wanted || !(await isThrough())) {
     if (Date.now() > deadline) break;
     await delay(200);
   }
-  const { unique, duplicates, refused } = await receiver.snapshot();
-  assertArrived(await receiver.events(), durable);
+  const { unique, duplicates, refused } = receiver.snapshot();
+  assertArrived(receiver.events(), durable);
   assert.equal(refused, 0);
   return `${wanted} records were on disk, ${unique} arrived, ${duplicates} repeats were dropped by uuid`;
 }
 
 /** 8 senders, 3 relays, one broker on files: any of them is killed at random. */
-export async function killAtRandom({ random, seconds, say }: DrillOptions): Promise<void> {
+export async function killAtRandom({ random, seconds, targets, say }: DrillOptions): Promise<void> {
   const server = await NatsServerProcess.start();
-  const receiver = await TestReceiver.start();
+  const receiver = await Receiver.open({ port: 0, eventsMax: 5_000_000 });
   const senders = new Senders(
     { servers: [server.url], partitions: PARTITIONS, replicas: 1, burst: 30, pauseMs: 100 },
     8,
@@ -64,9 +69,9 @@ export async function killAtRandom({ random, seconds, say }: DrillOptions): Prom
   const endMs = Date.now() + seconds * 1000;
   while (Date.now() < endMs) {
     await delay(500 + random(2000));
-    const dice = random(100);
-    if (dice < 45) await senders.killOne(random(senders.count));
-    else if (dice < 80) await relays.killOne(random(relays.count));
+    const target = targets[random(targets.length)];
+    if (target === 'sender') await senders.killOne(random(senders.count));
+    else if (target === 'relay') await relays.killOne(random(relays.count));
     else {
       await server.kill();
       await delay(random(1500));
@@ -78,7 +83,7 @@ export async function killAtRandom({ random, seconds, say }: DrillOptions): Prom
   await senders.stop();
   say(await checkReceiver(receiver, { servers: server.url, durable: senders.durable }));
   await relays.stop();
-  await receiver.stop();
+  await receiver.close();
   await server.stop();
 }
 
@@ -110,7 +115,7 @@ export async function killLeader({ seconds, say }: DrillOptions): Promise<void> 
   );
   await Promise.all(servers.map((server) => server.start()));
   const urls = servers.map(({ url }) => url);
-  const receiver = await TestReceiver.start();
+  const receiver = await Receiver.open({ port: 0, eventsMax: 5_000_000 });
   const ta = new Analytics(
     new NatsConsumer({
       servers: urls,
@@ -160,7 +165,7 @@ export async function killLeader({ seconds, say }: DrillOptions): Promise<void> 
   );
   say(await checkReceiver(receiver, { servers: from, durable: new Map([['0/0', count]]) }));
   await relays.stop();
-  await receiver.stop();
+  await receiver.close();
   await Promise.all(servers.map((server) => server.stop()));
 }
 
