@@ -166,6 +166,16 @@ test('nothing a worker entry loads is piscina, prom-client or the engine', () =>
   }
 });
 
+test('a client loads nothing on its own thread that only workers need', () => {
+  for (const entry of ['src/index.ts', 'src/thinkingdata.ts']) {
+    const loaded = [...loadedBy(entry)];
+    assert.ok(loaded.includes('src/engine/recorder.ts'), 'the walk goes all the way');
+    for (const name of loaded) {
+      assert.doesNotMatch(name, /^(undici|src\/sink\/http\.ts|src\/worker\/turn\.ts)$/, entry);
+    }
+  }
+});
+
 test('only the command line writes to the console, ends the process, or reads its arguments', () => {
   for (const file of sources.filter((name) => !name.startsWith('src/cli'))) {
     const text = readFileSync(join(root, file), 'utf8');

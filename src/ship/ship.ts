@@ -9,7 +9,6 @@ import { exposeValues, type MetricsRegistry, newRegistry } from '../metrics/coll
 import { MetricsEndpoint } from '../metrics/endpoint.ts';
 import { SHIP_CATALOGUE } from '../metrics/ship-catalogue.ts';
 import { type Endpoint, parseEndpoint } from '../sink/endpoint.ts';
-import { HttpSink } from '../sink/http.ts';
 import { RawDelivery } from '../worker/raw-delivery.ts';
 import { type ShipAccount, type ShipPlan, Shipper } from './shipper.ts';
 
@@ -91,6 +90,8 @@ export async function ship(options: ShipOptions): Promise<ShipAccount> {
   const checked = checkOptions(options);
   const { endpoint, appId, level, timeoutMs, plan } = checked;
   const onError = options.onError ?? warn;
+  // Loaded here only: a game server that never ships is spared the HTTP client's memory on its own thread.
+  const { HttpSink } = await import('../sink/http.ts');
   const sink = HttpSink.open(
     {
       kind: 'http',
