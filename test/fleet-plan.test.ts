@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { parseAllDocuments } from 'yaml';
+import { FIGURES, PLANS } from '../bench/fleet/plans.ts';
+import { type FleetPlan, FleetSimulation, type Outage } from '../bench/fleet/simulation.ts';
+import { relayJson } from '../grafana/relay.ts';
+import { RELAY_CATALOGUE } from '../src/metrics/relay-catalogue.ts';
+import { repositoryRoot } from './support.ts';
+
+const root = repositoryRoot();
+const [small] = PLANS;
+const FEW: FleetPlan = {
+  ...(small as FleetPlan),
+  servers: 10,
+  recordsPerSecond: 5000,
+  receiverPerSecond: 20_000,
+};
+
+test('a simulated fleet accounts for every record, whatever fails, and the same seed gives the same run', () => {
+  const outage: fc.Arbitrary<Outage> = fc.record({
+    what: fc.constantFrom('broker' as const, 'receiver' as const, 'relay' as const),
+    atMs: fc.integer({ min: 0, max: 40_000 }),
+    forMs: fc.integer({ min: 1, max: 20_000 }),
+  });
+  fc.assert(
+    fc.property(fc.array(outage, { maxLength: 6 }), fc.integer(), (outages, seed) => {
+      const run = () =>
+        new FleetSimulation(FEW, FIGURES, seed).run(90_000, { outages, drainMs: 60_000 });
+      const result = run();
+      assert.equal(result.imbalance, 0);
+      assert.equal(result.lost, 0);
+      assert.equal(result.delivered, result.produced);
+      assert.deepEqual(run(), result);
+    }),
+    { numRuns: 10 },
+  );
+});
+
+test('a spool that is too small for an outage loses records, and the simulation says so', () => {
+  const plan = { ...FEW, spoolBytesMax: 100_000 };
+  const outages = [{ what: 'broker' as const, atMs: 1000, forMs: 30_000 }];
+  const result = new FleetSimulation(plan, FIGURES, 1).run(60_000, { outages, drainMs: 60_000 });
+  assert.ok(result.lost > 0);
+  assert.equal(result.imbalance, 0);
+  assert.ok(result.spoolBytesPeak <= plan.spoolBytesMax);
+});
+
+interface Manifest {
+  readonly kind?: string;
+  readonly metadata?: { readonly name?: string };
+  readonly spec?: { readonly template?: { readonly spec?: { readonly containers?: Container[] } } };
+}
+
+interface Container {
+  readonly args?: string[];
+}
+
+/** Flags of `millrace relay`, from its source. */
+function relayFlags(): Set<string> {
+  const source = readFileSync(join(root, 'src/cli/relay.ts'), 'utf8');
+  return new Set([...source.matchAll(/'(--[\w-]+)/g)].map(([, flag = '']) => flag));
+}
+
+function checkRelayArgs(args: readonly string[]): void {
+  const known = relayFlags();
+  for (const arg of args) {
+    const [flag = ''] = arg.split('=');
+    assert.ok(flag === 'relay' || known.has(flag), `${arg} is a flag of the relay`);
+  }
+}
+
+test('the manifests for Kubernetes are well-formed, and their relays have flags that exist', () => {
+  const folder = join(root, 'deploy/kubernetes');
+  const manifests = readdirSync(folder).flatMap((name) =>
+    parseAllDocuments(readFileSync(join(folder, name), 'utf8')).map((document) => {
+      assert.deepEqual(document.errors, [], name);
+      return document.toJS() as Manifest;
+    }),
+  );
+  const kinds = manifests.map(({ kind, metadata }) => `${kind}/${metadata?.name}`).sort();
+  assert.deepEqual(kinds, [
+    'ConfigMap/nats',
+    'Deployment/millrace-relay',
+    'ScaledObject/millrace-relay',
+    'Service/nats',
+    'StatefulSet/game',
+    'StatefulSet/nats',
+  ]);
+  const relay = manifests.find(({ kind }) => kind === 'Deployment');
+  checkRelayArgs(relay?.spec?.template?.spec?.containers?.[0]?.args ?? []);
+});
+
+test('the compose file is well-formed, and its relay has flags that exist', () => {
+  const [document] = parseAllDocuments(readFileSync(join(root, 'deploy/compose.yml'), 'utf8'));
+  assert.deepEqual(document?.errors, []);
+  const compose = document?.toJS() as
+    | { services: Record<string, { command: string[] }> }
+    | undefined;
+  assert.deepEqual(Object.keys(compose?.services ?? {}), ['nats', 'receiver', 'relay']);
+  checkRelayArgs(compose?.services.relay?.command ?? []);
+});
+
+test('the dashboard of relays is the one its source makes, of metrics that exist', () => {
+  const committed = readFileSync(join(root, 'grafana/millrace-relay.json'), 'utf8');
+  assert.equal(committed, relayJson());
+  const names = new Set(RELAY_CATALOGUE.map(({ name }) => name));
+  const used = [...committed.matchAll(/millrace_relay_\w+/g)].map(([name]) => name);
+  assert.ok(used.length > 8);
+  for (const name of used) assert.ok(names.has(name), name);
+});
