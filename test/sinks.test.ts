@@ -125,6 +125,8 @@ test('a run of records is given as lines and as an array', () => {
   assert.equal(Buffer.from(batch.jsonArray(1, 3)).toString(), '[{"b":2},{"c":3}]');
   assert.equal(Buffer.from(batch.jsonArray(1, 1)).toString(), '[]');
   assert.equal(batch.text(1), '{"b":2}');
+  assert.equal(batch.byteLength(1), 7);
+  assert.equal(Buffer.from(batch.gather([2, 0])).toString(), '{"c":3}\n{"a":1}\n');
   assert.throws(() => batch.bytes(3), /no record 3 in a batch of 3/);
 });
 

@@ -43,7 +43,7 @@ function packRecords(batch: RecordBatch, packing: Packing): PartitionMessage[][]
   for (let index = 0; index < batch.count; index += 1) {
     const key = batch.key(index);
     const partition = batch.partition(index, packing.partitions);
-    const message = messageOf([batch.bytes(index)], {
+    const message = messageOf(batch.bytes(index), {
       partition,
       id: batch.uuid(index),
       key,
@@ -77,15 +77,12 @@ function packRun(
   let bytes = 0;
   for (let at = 0; at <= indexes.length; at += 1) {
     const index = indexes[at];
-    const more = index === undefined ? 0 : batch.bytes(index).length + 1;
+    const more = index === undefined ? 0 : batch.byteLength(index) + 1;
     const isFull = bytes > 0 && bytes + more > packing.bytesMax;
     if (index === undefined || isFull) {
       const run = indexes.slice(from, at);
       chain.push(
-        messageOf(
-          run.map((each) => batch.lines(each, each + 1)),
-          { partition, id: runId(batch, run), key: undefined, packing },
-        ),
+        messageOf(batch.gather(run), { partition, id: runId(batch, run), key: undefined, packing }),
       );
       from = at;
       bytes = 0;
@@ -103,7 +100,7 @@ function runId(batch: RecordBatch, run: readonly number[]): string | undefined {
 }
 
 function messageOf(
-  parts: readonly Uint8Array[],
+  plain: Uint8Array,
   {
     packing: { level, machine },
     ...facts
@@ -111,7 +108,6 @@ function messageOf(
     readonly packing: Pick<Packing, 'level' | 'machine'>;
   },
 ): PartitionMessage {
-  const plain = parts.length === 1 ? (parts[0] ?? Buffer.alloc(0)) : Buffer.concat(parts);
   if (level === 'none') return { ...facts, isPacked: false, payload: plain };
   return { ...facts, isPacked: true, payload: gzip(plain, level, machine) };
 }

@@ -64,6 +64,27 @@ export class RecordBatch {
     return this.#view({ from: this.#rangeOf(from).from, to: this.#rangeOf(to - 1).to + 1 });
   }
 
+  /** Length of record `index` in bytes, without the line break. */
+  byteLength(index: number): number {
+    const { from, to } = this.#rangeOf(index);
+    return to - from;
+  }
+
+  /** These records, a line each, every line with its line break. A copy. */
+  gather(indexes: readonly number[]): Bytes {
+    let length = 0;
+    for (const index of indexes) length += this.byteLength(index) + 1;
+    const gathered = new Uint8Array(length);
+    const source = Buffer.from(this.#bytes.buffer);
+    let at = 0;
+    // Copied by place: a view of each record would cost more than its bytes.
+    for (const index of indexes) {
+      const { from, to } = this.#rangeOf(index);
+      at += source.copy(gathered, at, from, to + 1);
+    }
+    return gathered;
+  }
+
   /** The records `[from, to)` as one JSON array. A copy. */
   jsonArray(from = 0, to: number = this.count): Bytes {
     const lines = this.lines(from, to);
