@@ -205,16 +205,17 @@ export class TDAnalytics {
   }
 
   #send(type: RecordType, params: Params, properties: Fields): void {
-    let sent = params;
-    if (isLogEnabled()) {
-      // What is printed and what is sent have to have the same uuid.
-      sent = { ...params, uuid: params.uuid || randomUUID() };
-      log('Enqueue event:', JSON.stringify(this.#record(type, sent, properties)));
-    }
+    const { consumer } = this;
+    const isEngine = consumer instanceof EngineConsumer;
+    const record = isEngine && !isLogEnabled() ? {} : this.#record(type, params, properties);
+    if (isLogEnabled()) log('Enqueue event:', JSON.stringify(record, withoutBigInts));
     const { callback } = params;
-    if (this.consumer instanceof EngineConsumer) {
-      this.consumer.send(type, sent, { properties: properties as Properties, callback });
-    } else this.consumer.add(this.#record(type, sent, properties), callback ?? ignore);
+    if (isEngine) {
+      // What was printed and what is sent have to have the same uuid.
+      const uuid = (record['#uuid'] ?? params.uuid) as string;
+      const sent = uuid === params.uuid ? params : { ...params, uuid };
+      consumer.send(type, sent, { properties: properties as Properties, callback });
+    } else consumer.add(record, callback ?? ignore);
   }
 
   /** The finished record: for a consumer of the caller's own, and for the log. */
@@ -233,6 +234,10 @@ export class TDAnalytics {
     });
     return record;
   }
+}
+
+function withoutBigInts(_name: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? Number(value) : value;
 }
 
 function ignore(): void {

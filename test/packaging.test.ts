@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { bundleWithEsbuild } from './packages/bundles.ts';
@@ -26,6 +26,23 @@ test('the tarball is small, and few packages come with it', (context) => {
   context.diagnostic(`${Math.round(tarballBytes / 1000)} kB, ${count} dependencies`);
   assert.ok(tarballBytes < 500_000);
   assert.ok(count <= 10);
+});
+
+test('types of each entry are found the old way, too', () => {
+  const own = join(folder, 'node_modules', 'millrace');
+  const { exports, types, typesVersions } = JSON.parse(
+    readFileSync(join(own, 'package.json'), 'utf8'),
+  ) as {
+    exports: Record<string, { types?: string }>;
+    types: string;
+    typesVersions: { '*': Record<string, string[]> };
+  };
+  const modern = Object.entries(exports).flatMap(([entry, { types: at }]) =>
+    at === undefined ? [] : [[entry.replace(/^\.\/?/, ''), at]],
+  );
+  const old = Object.entries(typesVersions['*']).map(([entry, [at]]) => [entry, at]);
+  assert.deepEqual([['', types], ...old].sort(), modern.sort());
+  for (const [, at = ''] of modern) assert.ok(existsSync(join(own, at)), at);
 });
 
 for (const { name, argsIn, expected, needsRequire } of Object.values(CONSUMERS)) {

@@ -454,6 +454,29 @@ function sortedText(text: string): string {
   return JSON.stringify(Object.entries(sorted).sort());
 }
 
+test('values that thinkingdata-node throws on cost at most themselves, with the log on and off', async () => {
+  const capture = await CaptureReceiver.start();
+  const te = MODES.batch(TA, capture.url);
+  const cycle: Record<string, unknown> = { kept: 1 };
+  for (const name of ['one', 'two', 'three']) cycle[name] = cycle;
+  const lists: unknown[] = [];
+  lists.push(lists, { lists });
+  const send = () =>
+    te.track({ accountId: 'a', event: 'odd', properties: { cycle, lists, big: 5n, ok: true } });
+  send();
+  TA.enableLog(true);
+  const lines = await printed(send);
+  TA.enableLog(false);
+  assert.match(lines.join(), /Enqueue event: .*"ok":true/);
+  await closed(te);
+  for (const { properties } of capture.records()) {
+    const { big, ok, cycle: sent } = properties as { big: number; ok: boolean; cycle: object };
+    assert.deepEqual([big, ok, sent], [5, true, { kept: 1 }]);
+  }
+  assert.equal(capture.records().length, 2);
+  await capture.stop();
+});
+
 test('wrong calls have the texts of thinkingdata-node, in its order', () => {
   const wrong: readonly ((te: TDAnalytics, callback: TDCallback) => void)[] = [
     (te, callback) => te.track({ callback } as never),

@@ -46,14 +46,14 @@ export function takeProperties(given: unknown): TakenProperties | undefined {
     }
     if (isTaken) isTaken = isPlain(value, 0);
   }
-  return { properties: isTaken ? given : copyObject(given, 0), count };
+  return { properties: isTaken ? given : copyObject(given, []), count };
 }
 
 /** As {@link takeProperties}, without a look at the names; what is no object counts as nothing. */
 export function takeUnchecked(given: unknown): TakenProperties {
   if (!isObject(given)) return NONE;
   const isTaken = Object.values(given).every((value) => isPlain(value, 0));
-  return { properties: isTaken ? given : copyObject(given, 0), count: Object.keys(given).length };
+  return { properties: isTaken ? given : copyObject(given, []), count: Object.keys(given).length };
 }
 
 /** Whether a property has a value that is sent: no function, Map, Error and the like. */
@@ -86,24 +86,26 @@ function isPlain(value: unknown, depth: number): boolean {
   return Object.values(value).every((item) => isPlain(item, depth + 1));
 }
 
-/** The value as `JSON.stringify` would print it, Dates excepted: they stay. */
-function copyValue(value: unknown, depth: number): unknown {
+/** The value as `JSON.stringify` would print it, Dates excepted: they stay. `above` are the objects it is in. */
+function copyValue(value: unknown, above: readonly object[]): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Date) return value;
-  if (depth >= DEPTH_MAX) return undefined;
+  if (above.length >= DEPTH_MAX || above.includes(value)) return undefined;
+  const within = [...above, value];
   if ('toJSON' in value && typeof value.toJSON === 'function') {
-    return copyValue(value.toJSON(), depth + 1);
+    return copyValue(value.toJSON(), within);
   }
-  if (Array.isArray(value)) return value.map((item) => copyValue(item, depth + 1));
+  if (Array.isArray(value)) return value.map((item) => copyValue(item, within));
   if (value instanceof String || value instanceof Number || value instanceof Boolean) {
     return value.valueOf();
   }
-  return copyObject(value as Fields, depth);
+  return copyObject(value as Fields, above);
 }
 
-function copyObject(value: Fields, depth: number): Fields {
+function copyObject(value: Fields, above: readonly object[]): Fields {
   const copy: Fields = {};
+  const within = [...above, value];
   for (const [name, item] of Object.entries(value)) {
-    if (depth > 0 || isKept(item)) copy[name] = copyValue(item, depth + 1);
+    if (above.length > 0 || isKept(item)) copy[name] = copyValue(item, within);
   }
   return copy;
 }

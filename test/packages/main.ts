@@ -132,9 +132,10 @@ async function checkTypes(app: string): Promise<void> {
     ['nodenext', 'nodenext', 'typed.mts'],
     ['nodenext', 'nodenext', 'typed.ts'],
     ['esnext', 'bundler', 'typed.ts'],
+    ['commonjs', 'node10', 'typed.ts'],
   ] as const) {
     await check(`types, moduleResolution ${resolution}, ${file}`, '', async () => {
-      const flags = `--noEmit --strict --target es2023 --types node --module ${module} --moduleResolution ${resolution}`;
+      const flags = `--noEmit --strict --esModuleInterop --target es2023 --types node --module ${module} --moduleResolution ${resolution}`;
       const args = [
         join(app, 'node_modules', 'typescript', 'bin', 'tsc'),
         ...flags.split(' '),
