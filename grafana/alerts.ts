@@ -442,5 +442,5 @@ export function runbookMarkdown(): string {
     (alert) =>
       `## ${alert.name}\n\n*${alert.severity}*: \`${exprOf(alert)}\`\n\n${alert.runbook}\n`,
   );
-  return `# Run-book\n\nOne paragraph for each alert of \`grafana/millrace-rules.yml\`. Made by \`npm run grafana\` from \`grafana/alerts.ts\`.\n\n${parts.join('\n')}`;
+  return `# Run-book\n\nOne paragraph for each alert of \`grafana/millrace-rules.yml\`. Made by \`npm run grafana\` from \`grafana/alerts.ts\`. [Two faults told from metrics alone](fault-drill.md) show how to follow it.\n\n${parts.join('\n')}`;
 }

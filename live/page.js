@@ -373,7 +373,7 @@ function viewOf(frame) {
     alive: sum(({ workers }) => workers.alive),
     configured: sum(({ workers }) => workers.configured),
     restarts: sum(({ workers }) => workers.restarts),
-    lastSuccessMs: most(({ lastSuccessMs }) => lastSuccessMs),
+    lastSuccessMs: Math.min(...clients.map(({ lastSuccessMs }) => lastSuccessMs)),
     circuit: most(({ breakerState }) => breakerState),
     codes: addAll(clients.map(({ requests }) => requests)),
     delivery: addHistograms(clients.map(({ delivery }) => delivery)),
@@ -473,11 +473,14 @@ function engineTiles(now, before, seconds) {
   ];
 }
 
+/** Counts whose label alone says too little. */
+const NAMES = { none: 'written to a file' };
+
 /** Rows of counts by name, those that are not 0, with what came in the last minute. */
 function countRows(now, past) {
   return Object.entries(now)
     .filter(([, value]) => value > 0)
-    .map(([name, value]) => [name, count(value), count(value - (past[name] ?? 0))]);
+    .map(([name, value]) => [NAMES[name] ?? name, count(value), count(value - (past[name] ?? 0))]);
 }
 
 function fillEngine(views) {

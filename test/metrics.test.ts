@@ -261,6 +261,47 @@ test('what the receiver answers is counted by status, code, outcome and dead let
   assert.equal(stats.delivered, (await receiver.snapshot()).unique);
 });
 
+test('the levels of the spool are those of its files, also when it is empty again', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      lanes: 2,
+      queueSize: 200,
+      spool: { directory, segmentBytes: 64 * 1024 },
+    }),
+    { onError: () => {} },
+  );
+  const levels = async () => {
+    const samples = parse(await ta.register.metrics());
+    return ['millrace_spool_bytes', 'millrace_spool_segments'].map((name) => sum(samples, name));
+  };
+  const onDisk = () => {
+    const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
+      .filter((name) => /\.seg[^/]*$/.test(name))
+      .map((name) => statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0);
+    return [files.reduce((total, bytes) => total + bytes, 0), files.length];
+  };
+  const isSame = async () => JSON.stringify(await levels()) === JSON.stringify(onDisk());
+  await receiver.setFaults([{ action: { kind: 'status', status: 503 } }]);
+  for (let index = 0; index < 3000; index += 1) {
+    ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { text: 'x'.repeat(100) } });
+  }
+  await until(() => ta.stats().spooled > 2000, 'most are on disk');
+  await until(isSame, 'full levels are right');
+  const [bytes = 0, segments = 0] = await levels();
+  assert.ok(bytes > 200_000 && segments > 4, `${bytes} bytes in ${segments} segments`);
+  await receiver.setFaults([]);
+  await until(() => ta.stats().delivered === 3000, 'all are delivered');
+  await until(async () => (await levels()).every((level) => level === 0), 'empty levels are 0');
+  assert.deepEqual(onDisk(), [0, 0]);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal((await receiver.snapshot()).unique, 3000);
+});
+
 test('log files are counted: begun by cause, bytes, syncs', async () => {
   const directory = newDirectory();
   const ta = new Analytics(

@@ -262,8 +262,16 @@ export class LaneSpool {
       state.add(SENT_BYTES, sentBytes);
       this.#write(state, file);
     });
-    if (isOurs) file.settleTo(number);
-    return isOurs;
+    if (!isOurs) return false;
+    const { bytes } = file;
+    file.settleTo(number);
+    // A segment that is settled as a whole is gone now, which the levels did not know yet.
+    if (file.bytes !== bytes) this.#noteLevels(file);
+    return true;
+  }
+
+  #noteLevels(file: SpoolLane): void {
+    this.#parts.change((state) => this.#write(state, file));
   }
 
   /** What is due without a record's coming: stable storage. */
@@ -275,8 +283,11 @@ export class LaneSpool {
 
   /** Ends in good order: all is on stable storage, settled segments are gone. */
   close(): void {
-    this.#file?.close();
+    const file = this.#file;
     this.#file = undefined;
+    if (file === undefined) return;
+    file.close();
+    this.#noteLevels(file);
   }
 
   /** The lane was taken away: the files are another thread's. */
