@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { DefinitionLog, SuperSlots } from '../src/codec/definitions.ts';
 import { FrameEncoder, NO_SUPER, type SuperProperties } from '../src/codec/encode.ts';
 import { Machine } from '../src/codec/machine.ts';
-import { TEXT_AT } from '../src/codec/machine-places.ts';
+import { PLAIN_BYTES, TEXT_AT } from '../src/codec/machine-places.ts';
 import { RegionTranscoder } from '../src/codec/region-transcoder.ts';
 import { encodeProperties } from '../src/codec/supers.ts';
 import { resolveZone } from '../src/codec/time-text.ts';
@@ -246,4 +246,27 @@ test('definitions that outgrow the memory of the machine are brought anew', () =
   const both = fill(writer.region, options, machine);
   assert.ok(machine.generation > before, 'the memory was used up');
   assert.deepEqual(both, fill(writer.region, options, undefined));
+});
+
+test('dynamic properties of ever new names come out as by the reference', () => {
+  const machine = openMachine();
+  const writer = new Writer();
+  const supers = writer.supers({ server: 'eu', level: 7 });
+  for (let index = 0; index < 3000; index += 1) {
+    const own = index % 2 === 0 ? { a: index } : { b: 'x', LEVEL: index };
+    const dynamic = {
+      [`only_${index % 700}`]: index,
+      ...(index % 3 === 0 ? { server: 'us' } : {}),
+    };
+    const fields = { accountId: 'a', event: 'e', properties: own };
+    writer.write(1, fields, { supers, dynamic });
+  }
+  const options = optionsOf('Asia/Shanghai');
+  assert.deepEqual(fill(writer.region, options, machine), fill(writer.region, options, undefined));
+});
+
+test('the compressor refuses more than its place holds', () => {
+  const machine = openMachine();
+  assert.equal(machine.calls.deflate(PLAIN_BYTES + 1), 0);
+  assert.ok(machine.calls.deflate(PLAIN_BYTES) > 0);
 });

@@ -3,15 +3,17 @@
  * Read by both sides (assembly/): plain numbers only, which TypeScript and AssemblyScript read alike.
  *
  * ```
- *  1 KiB   constants of the compiler
- *  8 KiB   tables, results of a call
- * 64 KiB   powers of ten
- * 96 KiB   what a call tells of each record
- * 128 KiB  frames, then text, then definitions (shapes, super properties)
+ *     1 KiB  constants of the compiler
+ *     8 KiB  tables, results of a call
+ *    64 KiB  powers of ten
+ *    96 KiB  what a call tells of each record
+ *   128 KiB  frames
+ *   257 KiB  text of records; or what is to be compressed
+ *  1282 KiB  definitions: shapes, super properties
+ *  5378 KiB  what was compressed
+ *  6403 KiB  of the compressor: hashes, steps, codes
  * ```
  */
-export const KIB = 1024;
-
 /** `00` to `99`, two bytes each. */
 export const PAIRS_AT = 8192;
 /** 20 bytes of the time text that are the same for a whole second, and room for one copy of 16 bytes more. */
@@ -32,7 +34,6 @@ export const RESULT_AT = 10752;
 export const RESULT_NEXT_IN = 0;
 export const RESULT_NEXT_TEXT = 1;
 export const RESULT_FLAGS = 2;
-export const RESULT_STOP = 3;
 
 /** 128-bit powers of ten from 10^-292 to 10^324, high half first. */
 export const POWERS_AT = 65536;
@@ -72,10 +73,3 @@ export const STEPS_AT = 6622208;
 /** Counts, lengths and codes of one block, and what they are made with. */
 export const CODES_AT = 6884352;
 export const MEMORY_BYTES = 6946816;
-
-/** Why a call stopped: there are no more frames, the limits are reached, or the next frame is not for it. */
-export const STOP_END = 0;
-export const STOP_FULL = 1;
-export const STOP_FRAME = 2;
-/** The room for text is used up; it may do for the next call. */
-export const STOP_ROOM = 3;

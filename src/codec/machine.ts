@@ -89,7 +89,7 @@ export class Machine {
     this.#writeTables();
   }
 
-  /** Undefined: this process can't run it (`--jitless`, no SIMD, no memory). */
+  /** Undefined: this process can't run it (`--jitless`, a processor without SIMD, no memory). */
   static open(): Machine | undefined {
     try {
       return new Machine();

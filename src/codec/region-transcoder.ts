@@ -63,10 +63,16 @@ const SHAPE_HEADER_BYTES = 20;
 const TAIL_BYTES = 20;
 const SHAPE_TAILS_WORD = 2;
 const SHAPE_DYNAMIC_TAILS_WORD = 4;
+/** Most tails of one shape that are looked through for the names of dynamic properties. */
 const DYNAMIC_TAILS_MAX = 32;
 const TABLE_WORDS: number = SHAPES_MAX + 1;
 const HOUR_MS = 3_600_000;
 const OFFSET_MAX = 0x7fff_0000;
+interface PlacedShape {
+  readonly text: ShapeText;
+  dynamicTails: number;
+}
+
 /** Frames are copied in for as many records as are wanted, by their size so far and this share more. */
 const SPARE_SHARE = 1.25;
 
@@ -79,11 +85,11 @@ export class RegionTranscoder implements MachineHost {
   readonly #region: Region;
   readonly #machine: Machine | undefined;
   readonly #addsZoneOffset: boolean;
-  readonly #shapes = new Map<number, ShapeText>();
+  /** By their place. */
+  readonly #shapes = new Map<number, PlacedShape>();
   #generation = 0;
   #tableAt = 0;
   #isFull = false;
-  #dynamicTails = 0;
   #frameBytes = 256;
   /** The text of the latest tail: most shapes have the same. */
   #tailText: Uint8Array = new Uint8Array(0);
@@ -185,7 +191,7 @@ export class RegionTranscoder implements MachineHost {
 
   tailAt(shapeAt: number, epoch: number): number {
     const machine = this.#machine;
-    const shape = this.#shapes.get(shapeAt);
+    const shape = this.#shapes.get(shapeAt)?.text;
     return machine === undefined || shape === undefined
       ? 0
       : attempt(() => this.#putTail(machine, shapeAt, { shape, epoch }));
@@ -216,7 +222,7 @@ export class RegionTranscoder implements MachineHost {
       runAt += 4 + padded(run.length);
     }
     machine.words[this.#tableAt / 4 + id] = at;
-    this.#shapes.set(at, shape);
+    this.#shapes.set(at, { text: shape, dynamicTails: 0 });
     return at;
   }
 
@@ -236,19 +242,19 @@ export class RegionTranscoder implements MachineHost {
   #putDynamicTail(
     machine: Machine,
     shapeAt: number,
-    { shape, epoch, namesBytes }: { shape: ShapeText; epoch: number; namesBytes: number },
+    { shape, epoch, namesBytes }: { shape: PlacedShape; epoch: number; namesBytes: number },
   ): number {
     const names = machine.bytes.slice(NAMES_AT, NAMES_AT + namesBytes);
-    const tail = this.reference.dynamicTail(shape, epoch, unpackSequence(names).map(String));
+    const tail = this.reference.dynamicTail(shape.text, epoch, unpackSequence(names).map(String));
     const at = this.#allocate(machine, TAIL_BYTES + 8 + namesBytes);
     if (at === 0) return 0;
     const namesAt = at + TAIL_BYTES + 8;
     machine.words.set([namesBytes, namesAt], (at + TAIL_BYTES) / 4);
     machine.bytes.set(names, namesAt);
     const listWord = shapeAt / 4 + SHAPE_DYNAMIC_TAILS_WORD;
-    this.#dynamicTails += 1;
+    shape.dynamicTails += 1;
     // A list that has grown long is begun anew: names that differ from record to record would make each search longer.
-    if (this.#dynamicTails % DYNAMIC_TAILS_MAX === 0) machine.words[listWord] = 0;
+    if (shape.dynamicTails % DYNAMIC_TAILS_MAX === 0) machine.words[listWord] = 0;
     return this.#linkTail(machine, tail, { at, listWord });
   }
 

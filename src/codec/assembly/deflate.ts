@@ -5,6 +5,7 @@ import {
   HASHES_BYTES,
   PACKED_AT,
   PLAIN_AT,
+  PLAIN_BYTES,
   STEPS_AT,
   STEPS_MAX,
 } from '../machine-places';
@@ -46,8 +47,12 @@ export function makeShifts(): void {
   }
 }
 
-/** Compresses the first `length` bytes at PLAIN_AT to PACKED_AT, as one raw deflate stream, and returns its length. */
+/**
+ * Compresses the first `length` bytes at PLAIN_AT to PACKED_AT, as one raw deflate stream, and returns its length.
+ * 0: there are more bytes than the place holds.
+ */
 export function deflate(length: u32): u32 {
+  if (length > <u32>PLAIN_BYTES) return 0;
   if (base == 0 || base > BASE_MAX) {
     memory.fill(HASHES_AT, 0xff, HASHES_BYTES);
     base = <u32>WINDOW;

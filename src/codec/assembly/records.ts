@@ -12,14 +12,9 @@ import {
   RESULT_FLAGS,
   RESULT_NEXT_IN,
   RESULT_NEXT_TEXT,
-  RESULT_STOP,
   SLACK_BYTES,
   STAMPS_AT,
   STARTS_AT,
-  STOP_END,
-  STOP_FRAME,
-  STOP_FULL,
-  STOP_ROOM,
   TYPE_BYTES,
   TYPES_AT,
 } from '../machine-places';
@@ -100,12 +95,12 @@ const ZONE_RUN = memory.data<u8>([
   0x2c, 0x22, 0x23, 0x7a, 0x6f, 0x6e, 0x65, 0x5f, 0x6f, 0x66, 0x66, 0x73, 0x65, 0x74, 0x22, 0x3a,
 ]);
 
-/** By number of the region: where the table of its shapes is. */
+/** Of the region whose frames come next: where each shape is, by number. */
 let shapeTable: usize = 0;
 let shapeTableEnd: u32 = 0;
 let addsZoneOffset: bool = false;
 
-/** Where records are found and go in one call; see {@link transcode}. */
+/** Behind the present frame. */
 let frameEnd: usize = 0;
 
 /** Tells where the places of shapes are kept, a word for each below `count`, and whether `#zone_offset` is added. */
@@ -124,7 +119,7 @@ export function useShapes(table: usize, count: u32, zoneOffset: bool): void {
  * @param shift what is added to the place of a text to get the offset it is known by
  * @param seq number of the first record
  * @param position position of the first frame in its lane
- * @returns the number of records; more about them is in the tables of places.ts
+ * @returns the number of records; more about them is in the tables of machine-places.ts
  */
 export function transcode(
   at: usize,
@@ -142,27 +137,14 @@ export function transcode(
   const positionShift = position - <u32>at;
   let flags: u32 = 0;
   let count: u32 = 0;
-  let stop: u32 = STOP_FULL;
   while (count < most && to <= fullAt) {
-    if (at + <usize>HEADER_BYTES > end) {
-      stop = STOP_END;
-      break;
-    }
+    if (at + <usize>HEADER_BYTES > end) break;
     const length = load<i32>(at);
-    if (length < HEADER_BYTES || (length & 7) != 0 || load<u32>(at, SEQ_AT) != seq + count) {
-      stop = STOP_FRAME;
-      break;
-    }
-    if (<usize>length > end - at) {
-      stop = STOP_END;
-      break;
-    }
+    if (length < HEADER_BYTES || (length & 7) != 0 || <usize>length > end - at) break;
+    if (load<u32>(at, SEQ_AT) != seq + count) break;
     frameEnd = at + <usize>length;
     const textEnd = putRecord(at, to, limit);
-    if (textEnd <= 1) {
-      stop = textEnd == 1 ? STOP_ROOM : STOP_FRAME;
-      break;
-    }
+    if (textEnd == 0) break;
     const index = <usize>count << 2;
     store<u32>(STARTS_AT + index, <u32>to + shift);
     store<u32>(ENDS_AT + index, <u32>textEnd + shift);
@@ -177,7 +159,6 @@ export function transcode(
   store<u32>(RESULT_AT + 4 * RESULT_NEXT_IN, <u32>at);
   store<u32>(RESULT_AT + 4 * RESULT_NEXT_TEXT, <u32>to);
   store<u32>(RESULT_AT + 4 * RESULT_FLAGS, flags);
-  store<u32>(RESULT_AT + 4 * RESULT_STOP, stop);
   return count;
 }
 
@@ -234,7 +215,7 @@ function gatherNames(): u32 {
   return <u32>(to - NAMES_AT);
 }
 
-/** Returns the place after the record's text; 0: the frame is not for this code; 1: there is no room. */
+/** Returns the place after the record's text; 0: the frame is not for this code, or there is no room. */
 function putRecord(at: usize, to: usize, limit: usize): usize {
   const flags = <u32>load<u8>(at, FLAGS_AT);
   const kind = <u32>load<u8>(at, KIND_AT);
@@ -259,7 +240,7 @@ function putRecord(at: usize, to: usize, limit: usize): usize {
     if (tail == 0) return 0;
     most += <usize>load<u32>(tail, TAIL_BYTES);
   }
-  if (to + most + SLACK_BYTES > limit) return 1;
+  if (to + most + SLACK_BYTES > limit) return 0;
   const typeAt = TYPES_AT + <usize>kind * TYPE_BYTES;
   let end = putTime(timeMs, putRun(typeAt + 4, <usize>load<u32>(typeAt), to));
   // The quote that ends the time comes with the event's run.

@@ -139,31 +139,31 @@ function putList(at: usize, end: usize, to: usize, depth: i32): usize {
   if (depth >= DEPTH_MAX || at + 2 > end) return 0;
   next = at + 2;
   store<u8>(to, 0x5b);
-  let at_ = to + 1;
+  let out = to + 1;
   for (let left = short(at); left > 0; left -= 1) {
-    at_ = putNested(next, end, at_, depth + 1);
-    if (at_ == 0) return 0;
-    store<u8>(at_, 0x2c);
-    at_ += 1;
+    out = putNested(next, end, out, depth + 1);
+    if (out == 0) return 0;
+    store<u8>(out, 0x2c);
+    out += 1;
   }
-  return close(to, at_, 0x5d);
+  return close(to, out, 0x5d);
 }
 
 function putMap(at: usize, end: usize, to: usize, depth: i32): usize {
   if (depth >= DEPTH_MAX || at + 2 > end) return 0;
   next = at + 2;
   store<u8>(to, 0x7b);
-  let at_ = to + 1;
+  let out = to + 1;
   for (let left = short(at); left > 0; left -= 1) {
-    at_ = putNested(next, end, at_, depth + 1);
-    if (at_ == 0) return 0;
-    store<u8>(at_, 0x3a);
-    at_ = putNested(next, end, at_ + 1, depth + 1);
-    if (at_ == 0) return 0;
-    store<u8>(at_, 0x2c);
-    at_ += 1;
+    out = putNested(next, end, out, depth + 1);
+    if (out == 0) return 0;
+    store<u8>(out, 0x3a);
+    out = putNested(next, end, out + 1, depth + 1);
+    if (out == 0) return 0;
+    store<u8>(out, 0x2c);
+    out += 1;
   }
-  return close(to, at_, 0x7d);
+  return close(to, out, 0x7d);
 }
 
 /** The entries of the map at `at`, a comma before each, as the last ones of an object. */
