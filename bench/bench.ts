@@ -29,8 +29,8 @@ export interface BenchOptions {
   readonly isQuick: boolean;
   /** Parts of names: only contestants with one of them enter, and the baselines. Empty: all. */
   readonly only: readonly string[];
-  /** Hears of each section as soon as it is there. */
-  readonly onSection: (section: Section) => void;
+  /** Hears of each section as soon as it is there, and of all so far. */
+  readonly onSection: (section: Section, report: BenchReport) => void;
   /** Hears what is run at the moment, and the share of the suites that are over, from 0 to 1. */
   readonly onRun: (share: number, words: string) => void;
 }
@@ -54,21 +54,32 @@ export interface BenchReport {
  */
 export async function runBench(options: BenchOptions): Promise<BenchReport> {
   const { rounds, seconds } = options;
-  const startedAt = new Date().toISOString();
-  const receiver = await ReceiverProcess.start();
+  const versions = Object.entries(peerVersions()).map(([name, version]) => [name, version ?? null]);
   const sections: Section[] = [];
+  const report: BenchReport = {
+    machine: machine(),
+    node: process.version,
+    startedAt: new Date().toISOString(),
+    rounds,
+    seconds,
+    peers: Object.fromEntries(versions) as Record<string, string | null>,
+    sections,
+  };
+  const receiver = await ReceiverProcess.start();
   try {
     for (const name of options.suites) {
-      const found = await runSuite(name, receiver, options);
-      for (const section of found) options.onSection(section);
-      sections.push(...found);
+      await runSuite(name, receiver, {
+        ...options,
+        onSection: (section) => {
+          sections.push(section);
+          options.onSection(section, report);
+        },
+      });
     }
   } finally {
     await receiver.stop();
   }
-  const versions = Object.entries(peerVersions()).map(([name, version]) => [name, version ?? null]);
-  const peers = Object.fromEntries(versions) as Record<string, string | null>;
-  return { machine: machine(), node: process.version, startedAt, rounds, seconds, peers, sections };
+  return report;
 }
 
 /** Processor, cores and memory. */
@@ -86,8 +97,8 @@ function takesPart(peer: string, { only }: BenchOptions): boolean {
 async function runSuite(
   name: string,
   receiver: ReceiverProcess,
-  options: BenchOptions,
-): Promise<Section[]> {
+  options: BenchOptions & { readonly onSection: (section: Section) => void },
+): Promise<void> {
   const suite = SUITES[name];
   if (suite === undefined) throw new Error(`there is no suite ${name}`);
   const { rounds, seconds, isQuick } = options;
@@ -103,9 +114,9 @@ async function runSuite(
     return entered.slice(from);
   };
   try {
-    const sections = await suite({ rounds, seconds, isQuick, receiver, enter });
+    const run = { rounds, seconds, isQuick, receiver, enter };
+    for await (const section of suite(run)) options.onSection(section);
     for (const contestant of entered) await contestant.close();
-    return sections;
   } finally {
     for (const contestant of entered) await contestant.abort();
   }

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { parsePositive } from '../src/cli/arguments.ts';
 import { Progress } from '../src/cli/progress.ts';
-import { machine, runBench, SUITES } from './bench.ts';
+import { type BenchReport, machine, runBench, SUITES } from './bench.ts';
 import { resolvePeer } from './peers/peer.ts';
 import { peerVersions } from './peers/registry.ts';
 import { htmlOf } from './report.ts';
@@ -63,20 +63,21 @@ async function run(flags: BenchFlags): Promise<void> {
     rounds: flags.rounds ?? rounds,
     seconds: flags.seconds ?? seconds,
     isQuick,
-    onSection: (section) => {
+    onSection: (section, soFar) => {
       progress.end();
       say(`\n${tableOf(section)}`);
+      save(soFar, flags);
     },
     onRun: (share, words) => progress.show(share, words),
   });
   progress.end();
-  if (flags.html !== undefined) {
-    writeFileSync(flags.html, htmlOf(report));
-    say(`\ncharts: ${flags.html}`);
-  }
-  const json = JSON.stringify(report);
-  if (flags.json === true) console.log(json);
-  else if (flags.json !== undefined) writeFileSync(flags.json, `${json}\n`);
+  if (flags.json === true) console.log(JSON.stringify(report));
+}
+
+/** Again with each section: a long run that is cut short leaves what it had. */
+function save(report: BenchReport, { html, json }: BenchFlags): void {
+  if (html !== undefined) writeFileSync(html, htmlOf(report));
+  if (typeof json === 'string') writeFileSync(json, `${JSON.stringify(report)}\n`);
 }
 
 function parseList(text: string): string[] {

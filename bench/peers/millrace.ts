@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Analytics, AsyncBatchConsumer, LoggingConsumer } from '../../src/index.ts';
+import { Analytics, AsyncBatchConsumer, LoggingConsumer, type Stats } from '../../src/index.ts';
 import { SUPER_PROPERTIES } from '../events.ts';
 import { at, type Peer, type PeerClient, type PeerSetting } from './peer.ts';
 
@@ -22,13 +22,17 @@ function open(consumer: AsyncBatchConsumer | LoggingConsumer, { events }: PeerSe
       await ta.flush({ timeoutMs: FLUSH_MS });
       // A flush is content with the disk.
       while (ta.stats().spooled > 0) await delay(1);
+      assertBalanced(ta.stats());
       return performance.now();
     },
     close: async () => {
-      const { imbalance } = await ta.close();
-      if (imbalance !== 0) throw new Error(`the account is out of balance by ${imbalance}`);
+      assertBalanced(await ta.close());
     },
   };
+}
+
+function assertBalanced({ imbalance }: Stats): void {
+  if (imbalance !== 0) throw new Error(`the account is out of balance by ${imbalance}`);
 }
 
 function httpOptions({ url, batchSize, lingerMs, options }: PeerSetting): AsyncOptions {

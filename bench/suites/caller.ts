@@ -16,7 +16,7 @@ const ALLOCATION_FLAGS = [
 const FIRST = 'JSON.stringify of the finished record';
 
 /** Cost of one call to its caller, checks and uuid on, super properties set; what happens afterwards is not timed. */
-export async function benchCaller(bench: SuiteRun): Promise<Section[]> {
+export async function* benchCaller(bench: SuiteRun): AsyncIterable<Section> {
   const names = [FIRST, ...peersTo('http'), ...peersTo('files')];
   const calls = bench.isQuick ? CALLS_QUICK : CALLS;
   const entries = names.map((peer) => ({ peer }));
@@ -33,24 +33,22 @@ export async function benchCaller(bench: SuiteRun): Promise<Section[]> {
     { rounds: 1, warmUps: 2 },
   );
   const both = times.map((results, index) => [...results, ...(weights[index] ?? [])]);
-  return [
-    {
-      key: 'caller',
-      title: 'Caller',
-      note: `${calls} calls a round, each contestant in a process of its own, in turn; what it does afterwards is waited for, and only in "main thread in all": ns a record until everything has arrived.`,
-      metrics: [
-        { key: 'ns', title: 'ns a call', digits: 0, better: 'less' },
-        { key: 'loop', title: 'main thread in all', digits: 0, better: 'less' },
-        { key: 'bytes', title: 'bytes allocated a call', digits: 0, better: 'less' },
-      ],
-      rows: rowsOf(timed, both, {
-        // Growing a heap by force is no part of the time.
-        ns: ({ callNs, callBytes }: Result) => (callBytes === undefined ? callNs : undefined),
-        loop: ({ callBytes, loopNs }: Result) => (callBytes === undefined ? loopNs : undefined),
-        bytes: ({ callBytes }: Result) => callBytes,
-      }),
-      against: FIRST,
-      chart: 'bars',
-    },
-  ];
+  yield {
+    key: 'caller',
+    title: 'Caller',
+    note: `${calls} calls a round, each contestant in a process of its own, in turn; what it does afterwards is waited for, and only in "main thread in all": ns a record until everything has arrived.`,
+    metrics: [
+      { key: 'ns', title: 'ns a call', digits: 0, better: 'less' },
+      { key: 'loop', title: 'main thread in all', digits: 0, better: 'less' },
+      { key: 'bytes', title: 'bytes allocated a call', digits: 0, better: 'less' },
+    ],
+    rows: rowsOf(timed, both, {
+      // Growing a heap by force is no part of the time.
+      ns: ({ callNs, callBytes }: Result) => (callBytes === undefined ? callNs : undefined),
+      loop: ({ callBytes, loopNs }: Result) => (callBytes === undefined ? loopNs : undefined),
+      bytes: ({ callBytes }: Result) => callBytes,
+    }),
+    against: FIRST,
+    chart: 'bars',
+  };
 }

@@ -15,7 +15,7 @@ const NAMES = [
 ] as const;
 
 /** From the call to the receiver, at a steady rate, each told to wait as little. */
-export async function benchLatency(bench: SuiteRun): Promise<Section[]> {
+export async function* benchLatency(bench: SuiteRun): AsyncIterable<Section> {
   const seconds = bench.isQuick ? Math.max(1, bench.seconds) : bench.seconds;
   const entries = NAMES.map((peer) => ({ peer, lingerMs: LINGER_MS }));
   const contestants = await bench.enter(entries);
@@ -26,24 +26,22 @@ export async function benchLatency(bench: SuiteRun): Promise<Section[]> {
     }),
     { rounds: bench.isQuick ? 1 : bench.rounds, warmUps: 1 },
   );
-  return [
-    {
-      key: 'latency',
-      title: `From the call to the receiver, ${RATE / 1000} 000 records a second`,
-      note: `Batches of at most 500, longest wait ${LINGER_MS} ms for all. ${seconds} s a round, a burst every ${1000 / HZ} ms.`,
-      metrics: [
-        { key: 'p99', title: 'p99, ms', digits: 1, better: 'less' },
-        { key: 'p50', title: 'p50, ms', digits: 1, better: 'less' },
-        { key: 'max', title: 'most, ms', digits: 1, better: 'less' },
-        { key: 'lost', title: 'lost, %', digits: 2, better: 'less' },
-      ],
-      rows: rowsOf(contestants, results, {
-        p99: ({ receiver }: Result) => receiver.latencyMs.p99,
-        p50: ({ receiver }: Result) => receiver.latencyMs.p50,
-        max: ({ receiver }: Result) => receiver.latencyMs.max,
-        lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
-      }),
-      chart: 'bars',
-    },
-  ];
+  yield {
+    key: 'latency',
+    title: `From the call to the receiver, ${RATE / 1000} 000 records a second`,
+    note: `Batches of at most 500, longest wait ${LINGER_MS} ms for all. ${seconds} s a round, a burst every ${1000 / HZ} ms.`,
+    metrics: [
+      { key: 'p99', title: 'p99, ms', digits: 1, better: 'less' },
+      { key: 'p50', title: 'p50, ms', digits: 1, better: 'less' },
+      { key: 'max', title: 'most, ms', digits: 1, better: 'less' },
+      { key: 'lost', title: 'lost, %', digits: 2, better: 'less' },
+    ],
+    rows: rowsOf(contestants, results, {
+      p99: ({ receiver }: Result) => receiver.latencyMs.p99,
+      p50: ({ receiver }: Result) => receiver.latencyMs.p50,
+      max: ({ receiver }: Result) => receiver.latencyMs.max,
+      lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
+    }),
+    chart: 'bars',
+  };
 }

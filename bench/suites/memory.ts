@@ -23,7 +23,7 @@ const ENTRIES: readonly (Entry & { readonly name: string })[] = [
 ];
 
 /** Most memory of the process at full rate, and what of it is there without any tracking. */
-export async function benchMemory(bench: SuiteRun): Promise<Section[]> {
+export async function* benchMemory(bench: SuiteRun): AsyncIterable<Section> {
   const seconds = bench.isQuick ? bench.seconds : 2 * bench.seconds;
   const named: { name: string }[] = [];
   const results: Result[][] = [];
@@ -36,24 +36,22 @@ export async function benchMemory(bench: SuiteRun): Promise<Section[]> {
     }
   }
   const base = results[0]?.[0]?.rssPeakMb ?? 0;
-  return [
-    {
-      key: 'memory',
-      title: 'Most memory at full rate',
-      note: `Resident set of the whole process after ${seconds} s as fast as records arrive, at most 20 000 on their way for the others; our ring runs full.`,
-      metrics: [
-        { key: 'over', title: `MB over "${BASE}"`, digits: 0, better: 'less' },
-        { key: 'rss', title: 'MB in all', digits: 0, better: 'less' },
-        { key: 'rate', title: 'records/s', digits: 0, better: 'more' },
-        { key: 'lost', title: 'lost, %', digits: 2, better: 'less' },
-      ],
-      rows: rowsOf(named, results, {
-        over: ({ rssPeakMb }: Result) => rssPeakMb - base,
-        rss: ({ rssPeakMb }: Result) => rssPeakMb,
-        rate: ({ arrived, seconds: took }: Result) => arrived / took,
-        lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
-      }),
-      chart: 'bars',
-    },
-  ];
+  yield {
+    key: 'memory',
+    title: 'Most memory at full rate',
+    note: `Resident set of the whole process after ${seconds} s as fast as records arrive, at most 20 000 on their way for the others; our ring runs full.`,
+    metrics: [
+      { key: 'over', title: `MB over "${BASE}"`, digits: 0, better: 'less' },
+      { key: 'rss', title: 'MB in all', digits: 0, better: 'less' },
+      { key: 'rate', title: 'records/s', digits: 0, better: 'more' },
+      { key: 'lost', title: 'lost, %', digits: 2, better: 'less' },
+    ],
+    rows: rowsOf(named, results, {
+      over: ({ rssPeakMb }: Result) => rssPeakMb - base,
+      rss: ({ rssPeakMb }: Result) => rssPeakMb,
+      rate: ({ arrived, seconds: took }: Result) => arrived / took,
+      lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
+    }),
+    chart: 'bars',
+  };
 }

@@ -16,59 +16,57 @@ const OUTAGE_SECONDS_QUICK = 2;
 const OUTAGE_FROM_MS = 500;
 const OUTAGE_MS = 1000;
 
+const FIGURES = {
+  rate: ({ arrived, seconds }: Result) => arrived / seconds,
+  cpu: ({ arrived, cpuSeconds }: Result) => (cpuSeconds * 1e6) / arrived,
+  lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
+};
+
 /** Sustained delivery: as fast as it arrives, by HTTP and into files; and what a short outage of the receiver costs. */
-export async function benchPipeline(bench: SuiteRun): Promise<Section[]> {
+export async function* benchPipeline(bench: SuiteRun): AsyncIterable<Section> {
   const http = await bench.enter(peersTo('http').map((peer) => ({ peer })));
-  const overHttp = await streams(http, bench);
+  yield {
+    key: 'pipeline-http',
+    title: 'Sustained by HTTP, batches of 500',
+    note: `${bench.seconds} s a round as fast as records arrive, at most 20 000 on their way where the product lets one know. The rate is of what arrived.`,
+    metrics: [RATE, CPU, LOST, WIRE],
+    rows: rowsOf(http, await streams(http, bench), {
+      ...FIGURES,
+      wire: ({ receiver, arrived }: Result) => receiver.bytesWire / arrived,
+    }),
+    against: 'thinkingdata-node async',
+    chart: 'bars',
+  };
   const outage = await interleave(
     http.map((contestant) => () => runThroughOutage(contestant, bench)),
     { rounds: 1, warmUps: 0 },
   );
-  const files = await bench.enter(peersTo('files').map((peer) => ({ peer })));
-  const intoFiles = await streams(files, bench);
-  const figures = {
-    rate: ({ arrived, seconds }: Result) => arrived / seconds,
-    cpu: ({ arrived, cpuSeconds }: Result) => (cpuSeconds * 1e6) / arrived,
-    lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
-    wire: ({ receiver, arrived }: Result) => receiver.bytesWire / arrived,
+  yield {
+    key: 'pipeline-outage',
+    title: 'Lost to a receiver that answers 503 for a second',
+    note: `${OUTAGE_RATE} records a second for ${outageSeconds(bench)} s; then each is given the time it wants to deliver the rest.`,
+    metrics: [
+      LOST,
+      { key: 'sent', title: 'sent', digits: 0, better: 'more' },
+      { key: 'arrived', title: 'arrived', digits: 0, better: 'more' },
+    ],
+    rows: rowsOf(http, outage, {
+      lost: FIGURES.lost,
+      sent: ({ sent }: Result) => sent,
+      arrived: ({ arrived }: Result) => arrived,
+    }),
+    chart: 'bars',
   };
-  const { wire, ...fileFigures } = figures;
-  return [
-    {
-      key: 'pipeline-http',
-      title: 'Sustained by HTTP, batches of 500',
-      note: `${bench.seconds} s a round as fast as records arrive, at most 20 000 on their way where the product lets one know. The rate is of what arrived.`,
-      metrics: [RATE, CPU, LOST, WIRE],
-      rows: rowsOf(http, overHttp, { ...fileFigures, wire }),
-      against: 'thinkingdata-node async',
-      chart: 'bars',
-    },
-    {
-      key: 'pipeline-outage',
-      title: 'Lost to a receiver that answers 503 for a second',
-      note: `${OUTAGE_RATE} records a second for ${outageSeconds(bench)} s; then each is given the time it wants to deliver the rest.`,
-      metrics: [
-        LOST,
-        { key: 'sent', title: 'sent', digits: 0, better: 'more' },
-        { key: 'arrived', title: 'arrived', digits: 0, better: 'more' },
-      ],
-      rows: rowsOf(http, outage, {
-        lost: figures.lost,
-        sent: ({ sent }: Result) => sent,
-        arrived: ({ arrived }: Result) => arrived,
-      }),
-      chart: 'bars',
-    },
-    {
-      key: 'pipeline-files',
-      title: 'Sustained into files',
-      note: `${bench.seconds} s a round as fast as lines are in the file.`,
-      metrics: [RATE, CPU, LOST],
-      rows: rowsOf(files, intoFiles, fileFigures),
-      against: 'pino, worker transport',
-      chart: 'bars',
-    },
-  ];
+  const files = await bench.enter(peersTo('files').map((peer) => ({ peer })));
+  yield {
+    key: 'pipeline-files',
+    title: 'Sustained into files',
+    note: `${bench.seconds} s a round as fast as lines are in the file.`,
+    metrics: [RATE, CPU, LOST],
+    rows: rowsOf(files, await streams(files, bench), FIGURES),
+    against: 'pino, worker transport',
+    chart: 'bars',
+  };
 }
 
 function streams(contestants: readonly Contestant[], { rounds, seconds }: SuiteRun) {

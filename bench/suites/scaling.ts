@@ -62,15 +62,14 @@ const KNOBS: readonly Knob[] = [
 ];
 
 /** What each knob does, one at a time from the defaults: workers, lanes, ring, batch, compression, linger; and workers by lanes. */
-export async function benchScaling(bench: SuiteRun): Promise<Section[]> {
-  const sections: Section[] = [];
+export async function* benchScaling(bench: SuiteRun): AsyncIterable<Section> {
   for (const { key, title, load, settings } of KNOBS) {
     const task: Task =
       load === 'stream'
         ? { exercise: 'stream', seconds: bench.seconds }
         : { ...PACED, seconds: Math.max(1, bench.seconds) };
     const results = await runSettings(settings, task, bench);
-    sections.push({
+    yield {
       key: `scaling-${key}`,
       title,
       note:
@@ -80,9 +79,8 @@ export async function benchScaling(bench: SuiteRun): Promise<Section[]> {
       metrics: load === 'stream' ? METRICS : PACED_METRICS,
       rows: rowsOf(settings, results, FIGURES),
       chart: 'curve',
-    });
+    };
   }
-  return sections;
 }
 
 const FIGURES: Readonly<Record<string, (result: Result) => number>> = {

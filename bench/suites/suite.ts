@@ -40,7 +40,8 @@ export interface SuiteRun {
   readonly enter: (entries: readonly Entry[]) => Promise<Contestant[]>;
 }
 
-export type Suite = (run: SuiteRun) => Promise<Section[]>;
+/** Gives each section as soon as it is there: what is cut short has given something. */
+export type Suite = (run: SuiteRun) => AsyncIterable<Section>;
 
 /** Rows from one list of results a contestant. */
 export function rowsOf<T>(

@@ -21,11 +21,10 @@ const LOADS = [
 const LOADS_QUICK = LOADS.filter(({ hz, rate }) => (hz === 60) === (rate === 50_000));
 
 /** A game loop that tracks in each tick: how late its ticks begin, and how much of a tick the calls take. */
-export async function benchTick(bench: SuiteRun): Promise<Section[]> {
+export async function* benchTick(bench: SuiteRun): AsyncIterable<Section> {
   const { rounds, isQuick, enter } = bench;
   const seconds = isQuick ? Math.max(bench.seconds, 1) : 2 * bench.seconds;
   const contestants = await enter(NAMES.map((peer) => ({ peer })));
-  const sections: Section[] = [];
   for (const { hz, rate } of isQuick ? LOADS_QUICK : LOADS) {
     const results = await interleave(
       contestants.map((contestant) => () => {
@@ -33,7 +32,7 @@ export async function benchTick(bench: SuiteRun): Promise<Section[]> {
       }),
       { rounds: isQuick ? 1 : rounds, warmUps: isQuick ? 0 : 1 },
     );
-    sections.push({
+    yield {
       key: `tick-${hz}-${rate}`,
       title: `${hz} Hz, ${rate / 1000} 000 records a second`,
       note: `${seconds} s a round. "late": from when a tick was due to when it began; setTimeout() itself is up to 1 ms late, see "${BASE}".`,
@@ -52,7 +51,6 @@ export async function benchTick(bench: SuiteRun): Promise<Section[]> {
         lost: ({ arrived, sent }: Result) => (100 * (sent - arrived)) / sent,
       }),
       chart: 'bars',
-    });
+    };
   }
-  return sections;
 }
