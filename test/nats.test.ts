@@ -123,6 +123,8 @@ test('options of a relay are checked before anything is opened', async () => {
   );
   assert.match(problem.message, /STREAM/);
   assert.ok(!problem.message.includes('secret'), problem.message);
+  const kafka = { from: 'kafka://host:9092/topic', url: 'http://h', appId: 'A' };
+  await assert.rejects(attempt(kafka), { code: 'MILLRACE_OPTIONS', message: /kafka:.*nats:/ });
   const nowhere = { from: 'nats://127.0.0.1:9/EVENTS', url: 'http://h', appId: 'A' };
   await assert.rejects(attempt(nowhere), { code: 'MILLRACE_UNAVAILABLE' });
 });

@@ -16,7 +16,7 @@ import { checkOutcome } from '../src/sink/outcomes.ts';
 import type { Sink } from '../src/sink/sink.ts';
 import { consumerProject } from './consumer-project.ts';
 import { layOut, sinkContract } from './sink-contract.ts';
-import { assertBalanced, newDirectory, repositoryRoot, TestReceiver } from './support.ts';
+import { assertBalanced, newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
 
 const root = repositoryRoot();
 
@@ -204,7 +204,7 @@ test('a sink may throw, hang, answer in part or ask for time: every record arriv
       sinkOptions: options,
       workers: 1,
       lanes: 1,
-      timeoutMs: 100,
+      timeoutMs: 2000,
       batchSize: 20,
     }),
     { onError: (error) => troubles.push(error) },
@@ -263,10 +263,10 @@ test('a module that is no sink keeps the records and tells what is wrong; the wo
       },
     });
     ta.track({ accountId: 'u', event: 'e' });
-    await assert.rejects(ta.flush({ timeoutMs: 2000 }), { code: 'MILLRACE_TIMEOUT' });
+    await until(() => told !== undefined, 'what is wrong is told');
     assert.match(String(told?.message), mention);
     assert.equal(ta.stats().workers.restarts, 0);
-    const stats = await ta.close({ timeoutMs: 1000 });
+    const stats = await ta.close({ timeoutMs: 200 });
     assertBalanced(stats);
     assert.equal(stats.dropped.shutdown, 1);
   }

@@ -2,19 +2,18 @@ import { MillraceError, show } from '../base/errors.ts';
 
 /** Where a relay reads, from a URL. */
 export interface RelayOrigin {
-  readonly kind: 'nats' | 'kafka';
-  /** `host:port` of each server, with the scheme the client wants. */
+  /** `nats://host:port` or `tls://host:port` of each server. */
   readonly servers: readonly string[];
-  /** Stream or topic. */
+  /** The stream. */
   readonly name: string;
   readonly user?: string;
   readonly pass?: string;
 }
 
-const PATTERN = /^(nats|tls|kafka):\/\/(?:([^@/]*)@)?([^/?#]+)\/([^/?#\s]+)$/;
+const PATTERN = /^(nats|tls):\/\/(?:([^@/]*)@)?([^/?#]+)\/([^/?#\s]+)$/;
 
 /**
- * Reads `nats://host:4222,host2:4222/STREAM` or `kafka://host:9092/topic`; `user:password@` before the hosts.
+ * Reads `nats://host:4222,host2:4222/STREAM`, with TLS `tls://…`; `user:password@` before the hosts.
  *
  * @throws MillraceError MILLRACE_OPTIONS; a password is not repeated
  */
@@ -24,15 +23,13 @@ export function parseOrigin(from: string): RelayOrigin {
     const shown = from.replace(/\/\/[^@/]*@/, '//***@');
     throw new MillraceError(
       'MILLRACE_OPTIONS',
-      `from is ${show(shown)}; it must be nats://HOST:PORT/STREAM or kafka://HOST:PORT/TOPIC`,
+      `from is ${show(shown)}; it must be nats://HOST:PORT/STREAM`,
     );
   }
   const [, scheme = '', account, hosts = '', name = ''] = match;
-  const kind = scheme === 'kafka' ? 'kafka' : 'nats';
-  const servers = hosts.split(',').map((host) => (kind === 'kafka' ? host : `${scheme}://${host}`));
+  const servers = hosts.split(',').map((host) => `${scheme}://${host}`);
   const [user, pass] = (account ?? '').split(':').map(decodeURIComponent);
   return {
-    kind,
     servers,
     name,
     ...(user === undefined || user === '' ? {} : { user }),

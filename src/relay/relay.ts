@@ -233,7 +233,7 @@ function readOptions(options: RelayOptions): RelayPlan {
   const reader = new OptionReader('relay', options);
   const from = reader.requiredText('from');
   const origin = from === '' ? undefined : reader.check(() => parseOrigin(from));
-  if (origin?.kind === 'nats') reader.check(() => checkInstalled(NATS_PACKAGES));
+  reader.check(() => checkInstalled(NATS_PACKAGES));
   const source = readSource(reader, origin);
   const openSink = readPlace(reader);
   for (const name of ['replay', 'metricsServer', 'signal', 'onError', 'onProgress']) {
