@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -13,13 +16,17 @@ import {
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { Analytics, LoggingConsumer } from '../src/index.ts';
+import { Analytics, LoggingConsumer, type Stats } from '../src/index.ts';
+import { MARKS_NAME, MarkBook, STATE_FOLDER } from '../src/lines/marks.ts';
 import { FileSink, type FileSinkConfig, prepareDirectory } from '../src/sink/file.ts';
 import { type FileSystem, nodeFileSystem } from '../src/sink/file-system.ts';
 import { indexToWrite, nameOf, parseName, periodOf } from '../src/sink/rotation.ts';
 import type { Batch, Outcome } from '../src/sink/sink.ts';
-import { assertBalanced, newDirectory, readRecords, runProgram } from './support.ts';
+import { openFileSink } from '../src/sink/spill.ts';
+import { Upkeep } from '../src/sink/upkeep.ts';
+import { assertBalanced, newDirectory, readRecords, runProgram, until } from './support.ts';
 
 function batchOf(lines: readonly string[]): Batch {
   const text = Buffer.from(` ${lines.map((line) => `${line}\n`).join('')}`);
@@ -217,18 +224,16 @@ function countOf(outcome: Outcome, all: number): number {
   return 0;
 }
 
-test('a file moved or removed from outside is opened anew within a second', async () => {
+test('a file moved or removed from outside is opened anew with the next write', async () => {
   const directory = newDirectory();
   const clock = new TestClock();
   const sink = FileSink.open(config(directory), { clock });
   const path = join(directory, 'log.2026-03-08');
   await sink.deliver(batchOf(['{"n":1}']), never);
   renameSync(path, `${path}.moved`);
-  clock.runMs += 1000;
   await sink.deliver(batchOf(['{"n":2}']), never);
   assert.equal(readFileSync(path, 'utf8'), '{"n":2}\n');
   unlinkSync(path);
-  clock.runMs += 1000;
   await sink.deliver(batchOf(['{"n":3}']), never);
   assert.equal(readFileSync(path, 'utf8'), '{"n":3}\n');
   await sink.close();
@@ -315,3 +320,291 @@ function sizeOf(directory: string): number {
     0,
   );
 }
+
+const NEW_YORK: readonly { name: string; times: readonly string[]; files: readonly string[] }[] = [
+  {
+    name: 'the hour that comes twice goes on in one file',
+    times: [
+      '2026-11-01T05:59:59.999Z',
+      '2026-11-01T06:00:00Z',
+      '2026-11-01T06:59Z',
+      '2026-11-01T07:00Z',
+    ],
+    files: ['log.2026-11-01-01', 'log.2026-11-01-01', 'log.2026-11-01-01', 'log.2026-11-01-02'],
+  },
+  {
+    name: 'the hour that is left out has no file',
+    times: ['2026-03-08T06:59:59.999Z', '2026-03-08T07:00:00Z'],
+    files: ['log.2026-03-08-01', 'log.2026-03-08-03'],
+  },
+  {
+    name: 'midnight is local',
+    times: ['2026-11-25T04:59:59.999Z', '2026-11-25T05:00:00Z'],
+    files: ['log.2026-11-24-23', 'log.2026-11-25-00'],
+  },
+  {
+    name: 'a clock that is set back goes back to no file, one set forward leaves none out',
+    times: ['2026-11-25T15:30Z', '2026-11-25T14:30Z', '2026-11-25T16:30Z', '2026-11-25T15:30Z'],
+    files: ['log.2026-11-25-10', 'log.2026-11-25-10', 'log.2026-11-25-11', 'log.2026-11-25-11'],
+  },
+];
+
+test('in the workers, hours and days are those of the clock and the zone', async () => {
+  await Promise.all(
+    NEW_YORK.map(async ({ name, times, files }) => {
+      const directory = newDirectory();
+      const clockFile = join(newDirectory(), 'clock');
+      const env = { TZ: 'America/New_York', MILLRACE_TEST_CLOCK: clockFile };
+      const run = await runProgram('write-clocked', [directory, '{"rotate":"hour"}', ...times], {
+        env,
+      });
+      assert.equal(run.code, 0, run.stderr);
+      assertBalanced(run.messages.at(-1) as Stats);
+      for (const [step, file] of files.entries()) {
+        const records = readRecords(directory, [file]);
+        const ofStep = records.filter(
+          ({ properties }) => (properties as { step: number }).step === step,
+        );
+        assert.equal(ofStep.length, 10, `${name}: step ${step} is in ${file}`);
+      }
+      assert.deepEqual(readdirSync(directory).sort(), [...new Set(files)].sort(), name);
+    }),
+  );
+});
+
+// Goal: F28. Method: eight processes, each two threads, one folder; once into the same files, once each into its own.
+for (const options of [
+  '{"workers":2,"maxSizeMb":0.1}',
+  '{"workers":2,"maxSizeMb":0.1,"instance":"auto"}',
+]) {
+  test(`eight processes on one folder tear and lose no line: ${options}`, async () => {
+    const directory = newDirectory();
+    const runs = await Promise.all(
+      Array.from({ length: 8 }, (_, writer) =>
+        runProgram('write-files', [directory, options, String(writer), '1500']),
+      ),
+    );
+    for (const { code, stderr, messages } of runs) {
+      assert.equal(code, 0, stderr);
+      assertBalanced(messages.at(-1) as Stats);
+    }
+    const names = readdirSync(directory);
+    const records = readRecords(directory, names);
+    assert.equal(new Set(records.map((record) => record['#uuid'])).size, 12_000);
+    assert.equal(records.length, 12_000);
+    if (!options.includes('auto')) return;
+    for (const name of names) {
+      const bytes = statSync(join(directory, name)).size;
+      assert.ok(bytes < 0.1 * 1024 * 1024 + 300, `${name} is at most one record above its size`);
+    }
+  });
+}
+
+test('while a folder can not be written, records go to the other one, whole and each once, and then back', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.nat({ max: 300 }), { minLength: 1, maxLength: 8 }),
+      fc.array(fc.nat({ max: 60 }), { minLength: 1, maxLength: 20 }),
+      async (rooms, sizes) => {
+        const directory = newDirectory();
+        const spillDirectory = newDirectory();
+        const clock = new TestClock();
+        const disk = limitedDisk();
+        // Only the first folder is on the disk that fills up.
+        const handles = new Map<number, string>();
+        const fileSystem: FileSystem = {
+          ...disk,
+          openAppend: (path, mode) => {
+            const fd = nodeFileSystem.openAppend(path, mode);
+            handles.set(fd, path);
+            return fd;
+          },
+          append: (fd, bytes) =>
+            handles.get(fd)?.startsWith(directory) === true
+              ? disk.append(fd, bytes)
+              : nodeFileSystem.append(fd, bytes),
+        };
+        const sink = openFileSink(config(directory, { spillDirectory }), { clock, fileSystem });
+        let number = 0;
+        for (const room of [...rooms, Number.POSITIVE_INFINITY]) {
+          disk.bytesLeft = room;
+          const lines = sizes.map((size) => {
+            number += 1;
+            return `{"n":${number},"x":"${'y'.repeat(size)}"}`;
+          });
+          assert.equal((await sink.deliver(batchOf(lines), never)).kind, 'delivered');
+          clock.runMs += 1500;
+        }
+        clock.runMs += 5000;
+        disk.bytesLeft = Number.POSITIVE_INFINITY;
+        assert.equal((await sink.deliver(batchOf(['{"n":0}']), never)).kind, 'delivered');
+        await sink.close();
+        const own = readFileSync(join(directory, 'log.2026-03-08'), 'utf8');
+        const spilled = join(spillDirectory, 'log.2026-03-08');
+        const all = own + (existsSync(spilled) ? readFileSync(spilled, 'utf8') : '');
+        assert.ok(own.endsWith('{"n":0}\n'), 'the folder is in use again');
+        const numbers = all
+          .trimEnd()
+          .split('\n')
+          .map((line) => (JSON.parse(line) as { n: number }).n);
+        assert.deepEqual(
+          numbers.sort((a, b) => a - b),
+          Array.from({ length: number + 1 }, (_, index) => index),
+        );
+      },
+    ),
+    { numRuns: 60, endOnFailure: true },
+  );
+});
+
+test('a consumer whose folder loses its permission writes to the other folder and counts all as delivered', async (context) => {
+  const directory = newDirectory();
+  const spillDirectory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, spillDirectory, rotate: 'hour' }));
+  ta.track({ accountId: 'u', event: 'before' });
+  await ta.flush();
+  for (const name of readdirSync(directory)) unlinkSync(join(directory, name));
+  if (process.getuid?.() === 0) {
+    // Root may write anywhere: a file takes the folder's place instead.
+    renameSync(directory, `${directory}-away`);
+    writeFileSync(directory, '');
+    context.diagnostic('as root: a file instead of the folder');
+  } else chmodSync(directory, 0o500);
+  ta.track({ accountId: 'u', event: 'after' });
+  await ta.flush();
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 2);
+  assert.equal(readRecords(spillDirectory, readdirSync(spillDirectory)).length, 1);
+});
+
+test('a sync that fails is no success: the records are written anew, and are in the file once', async () => {
+  const directory = newDirectory();
+  let isBroken = false;
+  const fileSystem: FileSystem = {
+    ...nodeFileSystem,
+    sync: (fd) => {
+      if (isBroken) throw Object.assign(new Error('EIO: i/o error'), { code: 'EIO' });
+      nodeFileSystem.sync(fd);
+    },
+  };
+  const sink = FileSink.open(config(directory, { fsync: 'batch' }), {
+    clock: new TestClock(),
+    fileSystem,
+  });
+  assert.equal((await sink.deliver(batchOf(['{"n":1}']), never)).kind, 'delivered');
+  isBroken = true;
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    const outcome = await sink.deliver(batchOf(['{"n":2}', '{"n":3}']), never);
+    assert.deepEqual([outcome.kind, outcome.kind === 'retry' && outcome.reason], ['retry', 'disk']);
+  }
+  isBroken = false;
+  assert.equal((await sink.deliver(batchOf(['{"n":2}', '{"n":3}']), never)).kind, 'delivered');
+  await sink.close();
+  const text = readFileSync(join(directory, 'log.2026-03-08'), 'utf8');
+  assert.equal(text, '{"n":1}\n{"n":2}\n{"n":3}\n');
+});
+
+test('a batch that can not be written expires after its retries, and is counted', async () => {
+  const directory = join(newDirectory(), 'logs');
+  const errors: string[] = [];
+  const ta = new Analytics(new LoggingConsumer({ directory, retries: 2 }), {
+    onError: ({ code }) => errors.push(code),
+  });
+  renameSync(directory, `${directory}-away`);
+  writeFileSync(directory, '');
+  ta.track({ accountId: 'u', event: 'lost' });
+  await until(() => ta.stats().dropped.expired === 1, 'the record expired');
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.ok(errors.includes('MILLRACE_UNAVAILABLE'));
+});
+
+/** A folder of finished files, an hour old each, oldest first. */
+function finishedFiles(names: readonly string[]): {
+  directory: string;
+  inodeOf: (name: string) => string;
+} {
+  const directory = newDirectory();
+  for (const [index, name] of names.entries()) {
+    const path = join(directory, name);
+    writeFileSync(path, `{"n":${index}}\n`.repeat(100));
+    const seconds = Date.now() / 1000 - 3600 * (names.length - index);
+    utimesSync(path, seconds, seconds);
+  }
+  const inodeOf = (name: string) => {
+    const { dev, ino } = statSync(join(directory, name), { bigint: true });
+    return `${dev}:${ino}`;
+  };
+  return { directory, inodeOf };
+}
+
+function logNames(directory: string): string[] {
+  return readdirSync(directory)
+    .filter((name) => !name.startsWith('.'))
+    .sort();
+}
+
+test('finished files are packed when their time has come, the present ones stay, and names are not used again', async () => {
+  const names = ['log.2026-03-07_0', 'log.2026-03-08_0', 'log.2026-03-08_1', 'log.2026-03-08_2'];
+  const { directory } = finishedFiles(names);
+  const texts = names.map((name) => readFileSync(join(directory, name), 'utf8'));
+  const rules = { packAfterMs: 2.5 * 3_600_000 };
+  await new Upkeep(directory, rules).run({ nowMs: Date.now(), period: '2026-03-08' });
+  const packed = ['log.2026-03-07_0.gz', 'log.2026-03-08_0.gz'];
+  assert.deepEqual(logNames(directory), [...packed, 'log.2026-03-08_1', 'log.2026-03-08_2']);
+  for (const [index, name] of packed.entries()) {
+    assert.equal(gunzipSync(readFileSync(join(directory, name))).toString(), texts[index]);
+  }
+  const files = packed.map((name) => ({ name, bytes: 1 }));
+  const place = { head: '', period: '2026-03-08', maxBytes: 1000 };
+  assert.equal(indexToWrite(files, place), 1);
+  assert.equal(
+    indexToWrite([{ name: 'log.2026-03-08.gz', bytes: 1 }], { ...place, maxBytes: undefined }),
+    0,
+  );
+});
+
+test('old files go by age and by size, but none that the shipper has not finished', async () => {
+  const names = ['log.2026-03-05', 'log.2026-03-06', 'log.2026-03-07', 'log.2026-03-08'];
+  const { directory, inodeOf } = finishedFiles(names);
+  const bytes = statSync(join(directory, 'log.2026-03-05')).size;
+  const state = join(directory, STATE_FOLDER);
+  mkdirSync(state);
+  const book = MarkBook.open(join(state, MARKS_NAME));
+  const mark = { lines: 1, headBytes: 0, head: '', crc: 0, packedBytes: 0 };
+  const [first = '', second = ''] = names;
+  book.set({ ...mark, id: 1, name: first, inode: inodeOf(first), offset: bytes - 1 });
+  book.set({ ...mark, id: 2, name: second, inode: inodeOf(second), offset: bytes });
+  const run = (rules: object) =>
+    new Upkeep(directory, rules).run({ nowMs: Date.now(), period: '2026-03-08' });
+  await run({ keepMs: 1000 });
+  assert.deepEqual(logNames(directory), [first, 'log.2026-03-07', 'log.2026-03-08']);
+  book.set({ ...mark, id: 1, name: first, inode: inodeOf(first), offset: bytes });
+  book.set({
+    ...mark,
+    id: 3,
+    name: 'log.2026-03-07',
+    inode: inodeOf('log.2026-03-07'),
+    offset: bytes,
+  });
+  book.close();
+  await run({ keepBytes: 2 * bytes });
+  assert.deepEqual(logNames(directory), ['log.2026-03-07', 'log.2026-03-08']);
+  await run({ keepBytes: 0 });
+  assert.deepEqual(logNames(directory), ['log.2026-03-08'], 'the present one is never removed');
+});
+
+test('a consumer packs what it has finished, beside the writing', async () => {
+  const { directory } = finishedFiles(['log.2020-01-01', 'log.2020-01-02']);
+  const ta = new Analytics(
+    new LoggingConsumer({ directory, gzipAfterMs: 1000, keepDays: 100_000 }),
+  );
+  ta.track({ accountId: 'u', event: 'e' });
+  await ta.flush();
+  await until(
+    () => logNames(directory).filter((name) => name.endsWith('.gz')).length === 2,
+    'packed',
+  );
+  assertBalanced(await ta.close());
+});

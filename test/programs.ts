@@ -1,5 +1,6 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { AggregatorRegistry } from 'prom-client';
 import { resolveZone, TIME_TEXT_BYTES, TimeText } from '../src/codec/time-text.ts';
 import {
@@ -25,6 +26,8 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   'kill-worker': killWorkerWhileBlocked,
   'spool-forever': spoolForever,
   'spool-signal': spoolAndWait,
+  'write-clocked': writeClocked,
+  'write-files': writeFiles,
   'write-forever': writeForever,
   zone: writeTimes,
 };
@@ -184,6 +187,52 @@ async function writeForever([directory = '']: readonly string[]): Promise<void> 
     ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
     if (index % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** Writes ten records at each of the times given, by a clock in the workers that says so. */
+async function writeClocked([
+  directory = '',
+  options = '{}',
+  ...times
+]: readonly string[]): Promise<void> {
+  const clockFile = process.env.MILLRACE_TEST_CLOCK ?? '';
+  writeFileSync(clockFile, String(Date.parse(times[0] ?? '')));
+  const ta = new Analytics(
+    new LoggingConsumer({
+      directory,
+      workers: 2,
+      lanes: 4,
+      ...JSON.parse(options),
+      workerFile: new URL('./clock-worker.js', import.meta.url),
+    }),
+  );
+  for (const [step, time] of times.entries()) {
+    writeFileSync(clockFile, String(Date.parse(time)));
+    for (let index = 0; index < 10; index += 1) {
+      ta.track({ accountId: `u${index}`, event: 'e', properties: { step, index } });
+    }
+    await ta.flush();
+  }
+  send(await ta.close());
+}
+
+/** Writes `count` records with uuids that tell the writer and the number, in an order per user. */
+async function writeFiles([
+  directory = '',
+  options = '{}',
+  writer = '0',
+  count = '0',
+]: readonly string[]): Promise<void> {
+  const ta = new Analytics(
+    new LoggingConsumer({ directory, overflow: 'block', ...JSON.parse(options) }),
+  );
+  for (let index = 0; index < Number(count); index += 1) {
+    const uuid = `00000000-0000-4000-${8000 + Number(writer)}-${String(index).padStart(12, '0')}`;
+    ta.track({ accountId: `w${writer}u${index % 10}`, event: 'e', uuid, properties: { index } });
+    if (index % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  send(await ta.close());
+  process.channel?.unref();
 }
 
 /** Numbers records from `from` on, and tells which of them are on disk. */

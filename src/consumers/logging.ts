@@ -11,7 +11,7 @@ export interface LoggingConsumerOptions extends EngineOptions {
   readonly maxSizeMb?: number;
   /** Put before the name: `prefix.log.…`. */
   readonly prefix?: string;
-  /** Added to the prefix, for one file per process. */
+  /** Added to the prefix, for one file per process; 'auto': the machine's name and the process's number. */
   readonly instance?: string;
   /** JSON text written at once, in bytes; default 64 KiB. */
   readonly bufferSize?: number;
@@ -23,6 +23,19 @@ export interface LoggingConsumerOptions extends EngineOptions {
   readonly fsync?: 'never' | 'flush' | 'batch';
   /** Permission of new files; default 0o644. */
   readonly mode?: number;
+  /** Folder that is written to while `directory` can't be: full, read-only, no permission; default: records wait. */
+  readonly spillDirectory?: string;
+  /** Repeated attempts of a batch that can't be written before its records are dropped as expired; default 'forever'. */
+  readonly retries?: number | 'forever';
+  /**
+   * Finished files are gzipped so long after they were written last, in ms; default: never. `millrace ship` reads them on;
+   * LogBus does not read `.gz`, so give it time.
+   */
+  readonly gzipAfterMs?: number;
+  /** Finished files this old are removed, but for those that `millrace ship` has not finished; default: never. */
+  readonly keepDays?: number;
+  /** The oldest finished files are removed while the folder's log files are larger, in MB of 1024 × 1024 bytes, with the same exception; default: no bound. */
+  readonly keepTotalMb?: number;
 }
 
 /** Rotated log files for LogBus or `millrace ship`, written by worker threads. */

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { show } from '../base/errors.ts';
@@ -8,6 +8,7 @@ import { LANE_BYTES_MAX, LANE_BYTES_MIN } from '../lane/layout.ts';
 import { parseEndpoint } from '../sink/endpoint.ts';
 import { prepareDirectory } from '../sink/file.ts';
 import { checkNamePart } from '../sink/rotation.ts';
+import type { UpkeepRules } from '../sink/upkeep.ts';
 import { OptionReader } from './option-reader.ts';
 import type { ConsumerKind, EnginePlan, OverflowPolicy, SpoolOptionsPlan } from './plan.ts';
 import { LIBRARY_VERSION } from './version.ts';
@@ -223,7 +224,9 @@ export function planLogging(options: unknown): EnginePlan {
     ? reader.number('maxSizeMb', { min: 0.0001, max: 1_048_576, fallback: 1024 })
     : undefined;
   const prefix = readNamePart(reader, 'prefix');
-  const instance = readNamePart(reader, 'instance');
+  const instance = readInstance(reader);
+  const spillDirectory = reader.text('spillDirectory');
+  const upkeep = readUpkeep(reader);
   const sink = {
     kind: 'file' as const,
     directory: reader.requiredText('directory'),
@@ -233,6 +236,8 @@ export function planLogging(options: unknown): EnginePlan {
     ...(maxSizeMb === undefined ? {} : { maxBytes: Math.floor(maxSizeMb * MIB) }),
     ...(prefix === undefined ? {} : { prefix }),
     ...(instance === undefined ? {} : { instance }),
+    ...(spillDirectory === undefined ? {} : { spillDirectory }),
+    ...(Object.keys(upkeep).length === 0 ? {} : { upkeep }),
   };
   const plan: EnginePlan = {
     ...share,
@@ -244,7 +249,7 @@ export function planLogging(options: unknown): EnginePlan {
       bytesMax: reader.integer('bufferSize', { min: 1, max: 64 * MIB, fallback: 64 * KIB }),
       lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 50 }),
     },
-    retry: { retries: 'forever', baseMs: 100, capMs: 5000 },
+    retry: { retries: readRetries(reader, 'forever'), baseMs: 100, capMs: 5000 },
     attemptTimeoutMs: 60_000,
     pace: 'stream',
     onExhausted: 'expire',
@@ -256,8 +261,36 @@ export function planLogging(options: unknown): EnginePlan {
     exitFlushMs: readExitFlushMs(reader),
   };
   if (sink.directory !== '') reader.check(() => prepareDirectory(sink));
+  if (spillDirectory !== undefined) {
+    reader.check(() => prepareDirectory({ directory: spillDirectory }));
+  }
   reader.finish();
   return plan;
+}
+
+/** 'auto': machine and process, which no other process has at the same time. */
+function readInstance(reader: OptionReader): string | undefined {
+  const instance = readNamePart(reader, 'instance');
+  if (instance !== 'auto') return instance;
+  const machine = hostname()
+    .replace(/[^A-Za-z0-9]+/g, '-')
+    .slice(0, 40);
+  return `${/^[A-Za-z0-9]/.test(machine) ? machine : 'host'}-${process.pid}`;
+}
+
+function readUpkeep(reader: OptionReader): UpkeepRules {
+  const number = (name: string, { min, scale }: { min: number; scale: number }) =>
+    reader.has(name)
+      ? reader.number(name, { min, max: Number.MAX_SAFE_INTEGER, fallback: min }) * scale
+      : undefined;
+  const packAfterMs = number('gzipAfterMs', { min: 0, scale: 1 });
+  const keepMs = number('keepDays', { min: 0, scale: DAY_MS });
+  const keepBytes = number('keepTotalMb', { min: 0, scale: MIB });
+  return {
+    ...(packAfterMs === undefined ? {} : { packAfterMs }),
+    ...(keepMs === undefined ? {} : { keepMs }),
+    ...(keepBytes === undefined ? {} : { keepBytes }),
+  };
 }
 
 function readNamePart(reader: OptionReader, name: string): string | undefined {

@@ -44,14 +44,14 @@ export function headHash(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 32);
 }
 
-/** The marks in a file, the latest of each id; a line torn by a crash is none. Throws what reading throws, but for a missing file. */
-export function readMarks(path: string): Map<number, FileMark> {
+/** The marks in a file, the latest of each id; a line torn by a crash is none. Undefined: there is no such file. Throws what reading throws. */
+export function readMarks(path: string): Map<number, FileMark> | undefined {
   const marks = new Map<number, FileMark>();
   let text = '';
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return marks;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
   for (const line of text.split('\n')) {
@@ -104,7 +104,7 @@ export class MarkBook {
 
   /** Opens the book in `path`, made if missing. Throws what the disk throws. */
   static open(path: string): MarkBook {
-    return new MarkBook(path, readMarks(path));
+    return new MarkBook(path, readMarks(path) ?? new Map());
   }
 
   get marks(): Iterable<FileMark> {

@@ -6,14 +6,26 @@ import { FileLock } from './file-lock.ts';
 import { type FileSystem, nodeFileSystem } from './file-system.ts';
 import { headOf, indexToWrite, type NameRules, nameOf, periodOf } from './rotation.ts';
 import type { AttemptFacts, Batch, DiskWork, Outcome, RotationCause, Sink } from './sink.ts';
+import { Upkeep, type UpkeepRules } from './upkeep.ts';
 
 /** What a file sink is opened with: plain data. */
 export interface FileSinkConfig extends NameRules {
   readonly kind: 'file';
   readonly directory: string;
+  /** Where records go while they can't be written to `directory`. */
+  readonly spillDirectory?: string;
+  /** What becomes of finished files. */
+  readonly upkeep?: UpkeepRules;
   readonly fsync: 'never' | 'flush' | 'batch';
   /** Permission of new files. */
   readonly mode: number;
+}
+
+/** What touches the machine. */
+export interface FileSinkEdge {
+  readonly fileSystem?: FileSystem;
+  readonly clock?: Clock;
+  readonly words?: SharedWords;
 }
 
 /** Where the workers of one engine meet before they rotate. */
@@ -22,8 +34,8 @@ export interface SharedWords {
   readonly wordAt: number;
 }
 
-/** How often a file is compared with its path: somebody may have moved it away. */
-const LOOK_MS = 500;
+/** How often finished files are looked after, in ms. */
+const UPKEEP_MS = 30_000;
 /** A torn line in a file that nobody has written to for so long was left by a writer that is gone, in ms. */
 const REST_MS = 2000;
 const LOOK_BACK_BYTES: number = 64 * 1024;
@@ -36,7 +48,6 @@ interface OpenFile {
   readonly period: string;
   readonly index: number;
   readonly inode: number;
-  lookedMs: number;
 }
 
 /**
@@ -80,6 +91,10 @@ export class FileSink implements Sink {
   #syncsMs: number[] = [];
   #writtenBytes = 0;
   #hasBegun = false;
+  readonly #upkeep: Upkeep | undefined;
+  #isUpkeeping = false;
+  #upkeptMs = Number.NEGATIVE_INFINITY;
+  #upkeptPath: string | undefined;
 
   private constructor(
     config: FileSinkConfig,
@@ -93,6 +108,8 @@ export class FileSink implements Sink {
     this.#head = headOf(config);
     this.#fileSystem = fileSystem;
     this.#clock = clock;
+    this.#upkeep =
+      config.upkeep === undefined ? undefined : new Upkeep(config.directory, config.upkeep);
     this.#lock =
       words === undefined || config.maxBytes === undefined
         ? undefined
@@ -100,10 +117,7 @@ export class FileSink implements Sink {
   }
 
   /** @param edge what touches the machine; only tests put something else in its place */
-  static open(
-    config: FileSinkConfig,
-    edge: { fileSystem?: FileSystem; clock?: Clock; words?: SharedWords } = {},
-  ): FileSink {
+  static open(config: FileSinkConfig, edge: FileSinkEdge = {}): FileSink {
     return new FileSink(config, {
       fileSystem: edge.fileSystem ?? nodeFileSystem,
       clock: edge.clock ?? systemClock,
@@ -120,7 +134,31 @@ export class FileSink implements Sink {
     const outcome =
       this.#lock === undefined ? this.#write(batch) : this.#lock.hold(() => this.#write(batch));
     this.#facts = { status: 0, durationMs: this.#clock.monotonicMs() - startMs };
+    this.#keepUp(startMs);
     return outcome;
+  }
+
+  get isOpen(): boolean {
+    return this.#file !== undefined;
+  }
+
+  /** Packs and removes finished files, now and then, beside the writing. */
+  #keepUp(nowMs: number): void {
+    const hasRotated = this.#file?.path !== this.#upkeptPath;
+    if (this.#upkeep === undefined || this.#isUpkeeping) return;
+    if (!hasRotated && nowMs - this.#upkeptMs < UPKEEP_MS) return;
+    this.#upkeptMs = nowMs;
+    this.#upkeptPath = this.#file?.path;
+    this.#isUpkeeping = true;
+    const wallMs = this.#clock.nowMs();
+    this.#upkeep
+      .run({ nowMs: wallMs, period: periodOf(wallMs, this.#config.rotate) })
+      .catch(() => {
+        // A full disk, or a file that somebody else has moved: the next time does it.
+      })
+      .finally(() => {
+        this.#isUpkeeping = false;
+      });
   }
 
   takeDiskWork(): DiskWork {
@@ -144,18 +182,34 @@ export class FileSink implements Sink {
         this.#payOwed(file);
         const to = this.#endFor(file, batch, from);
         const written = this.#append(file, batch, { from, to });
+        if (this.#config.fsync === 'batch') this.#syncOrTakeBack(file, batch, { from, ...written });
         from += written.count;
         sentBytes += written.bytes;
         if (written.isShort) return this.#partial(from, sentBytes, 'the disk took only a part');
       }
-      if (this.#config.fsync === 'batch' && this.#file !== undefined) this.#sync(this.#file);
       return { kind: 'delivered', sentBytes };
     } catch (error) {
       return this.#partial(from, sentBytes, error);
     }
   }
 
-  /** What is in the file for good counts as delivered, but for a sync that failed. */
+  /** A failed sync is no success: what it was for is taken out again, if it still is the end of the file, and written anew, to a file opened anew. */
+  #syncOrTakeBack(
+    file: OpenFile,
+    batch: Batch,
+    { from, count }: { from: number; count: number },
+  ): void {
+    try {
+      this.#sync(file);
+    } catch (error) {
+      const end = count === 0 ? 0 : (batch.ends[from + count - 1] ?? 0) + 1;
+      if (end > 0) this.#cutBack(file, batch.text.subarray(batch.starts[from], end));
+      this.#forget();
+      throw error;
+    }
+  }
+
+  /** What is in the file for good counts as delivered. */
   #partial(count: number, sentBytes: number, error: unknown): Outcome {
     const isFull = FULL_CODES.has(codeOf(error)) || typeof error === 'string';
     if (codeOf(error) === 'EBADF' || codeOf(error) === 'EIO') this.#forget();
@@ -260,24 +314,19 @@ export class FileSink implements Sink {
     if (period > file.period) return 'period';
     const { maxBytes } = this.#config;
     if (maxBytes !== undefined && this.#fileSystem.size(file.fd) >= maxBytes) return 'size';
-    const now = this.#clock.monotonicMs();
-    if (now - file.lookedMs < LOOK_MS) return undefined;
-    file.lookedMs = now;
     return this.#fileSystem.inode(file.path) === file.inode ? undefined : 'reopen';
   }
 
   #open(period: string): OpenFile {
     const { directory, maxBytes, mode } = this.#config;
     this.#fileSystem.makeDirectory(directory);
-    const index =
-      maxBytes === undefined
-        ? -1
-        : indexToWrite(this.#fileSystem.list(directory), { head: this.#head, period, maxBytes });
+    const rules = { head: this.#head, period, maxBytes };
+    const index = indexToWrite(this.#fileSystem.list(directory), rules);
     const path = join(directory, nameOf({ head: this.#head, period, index }));
     const fd = this.#fileSystem.openAppend(path, mode);
     this.#mendTail(fd);
     const inode = this.#fileSystem.inodeOf(fd);
-    this.#file = { fd, path, period, index, inode, lookedMs: this.#clock.monotonicMs() };
+    this.#file = { fd, path, period, index, inode };
     return this.#file;
   }
 
@@ -336,12 +385,14 @@ export class FileSink implements Sink {
     try {
       const file = this.#current();
       if (this.#config.fsync !== 'never') this.#sync(file);
+      this.#keepUp(this.#clock.monotonicMs());
     } catch (error) {
       throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOf(error)}`, error);
     }
   }
 
   async close(): Promise<void> {
+    this.#upkeep?.stop();
     this.#closeFile();
   }
 }

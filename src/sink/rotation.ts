@@ -57,20 +57,25 @@ export function parseName(name: string): LogName | undefined {
   return { head, period, index: index === undefined ? -1 : Number(index) };
 }
 
-/** Which `_N` to go on with, given the files there are: the highest that is not full, else the next one. */
+/**
+ * Which `_N` to go on with, given the files there are: the highest that is not full, else the next one. A gzipped file is full: its
+ * name is used up. Without a size limit names have no number (-1), unless the plain name is used up.
+ */
 export function indexToWrite(
   files: readonly { readonly name: string; readonly bytes: number }[],
-  { head, period, maxBytes }: { head: string; period: string; maxBytes: number },
+  { head, period, maxBytes }: { head: string; period: string; maxBytes: number | undefined },
 ): number {
-  let highest = -1;
-  let highestBytes = 0;
+  let highest = -2;
+  let isFull = true;
   for (const { name, bytes } of files) {
-    const parsed = parseName(name);
+    const isPacked = name.endsWith('.gz');
+    const parsed = parseName(isPacked ? name.slice(0, -'.gz'.length) : name);
     if (parsed === undefined || parsed.head !== head || parsed.period !== period) continue;
-    if (parsed.index <= highest) continue;
+    if (parsed.index < highest || (parsed.index === highest && !isPacked)) continue;
     highest = parsed.index;
-    highestBytes = bytes;
+    isFull = isPacked || (maxBytes !== undefined && bytes >= maxBytes);
   }
-  if (highest < 0) return 0;
-  return highestBytes >= maxBytes ? highest + 1 : highest;
+  const first = maxBytes === undefined ? -1 : 0;
+  if (highest < first) return first;
+  return isFull ? highest + 1 : highest;
 }
