@@ -11,6 +11,12 @@ export { BatchConsumer, type BatchConsumerOptions } from './consumers/batch.ts';
 export { DebugConsumer, type DebugConsumerOptions } from './consumers/debug.ts';
 export { LoggingConsumer, type LoggingConsumerOptions } from './consumers/logging.ts';
 export type { EngineOptions, HttpOptions } from './consumers/options.ts';
+export {
+  type ConvertOptions,
+  type ConvertReport,
+  convert,
+  type RowProblem,
+} from './convert-loader.ts';
 export type { ChannelMessages } from './engine/channels.ts';
 export type { Deadline } from './engine/inlet.ts';
 export type { Stats } from './engine/stats.ts';

@@ -26,6 +26,8 @@ const FLOORS: Readonly<Record<string, number>> = {
   'src/ship': 6,
   'src/relay': 6,
   'src/conform': 7,
+  'src/convert-loader.ts': 7,
+  'src/convert': 6,
   'src/plan.ts': 6,
   'src/tracker.ts': 7,
   'src/analytics.ts': 8,
@@ -48,6 +50,9 @@ const IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   'find-my-way': ['src/receiver/receiver.ts'],
   uplot: ['src/live/page.ts'],
   'cli-table3': ['src/cli/live-view.ts', 'src/cli/top.ts', 'src/cli/tune.ts'],
+  'csv-parse': ['src/convert/rows.ts'],
+  luxon: ['src/convert/moments.ts'],
+  yaml: ['src/convert/mapping.ts'],
   'log-update': ['src/cli/live-view.ts', 'src/cli/progress.ts', 'src/cli/top.ts'],
 };
 

@@ -23,7 +23,7 @@ import { gzipSync } from 'node:zlib';
 import { check, type ShipAccount, type ShipOptions, ship } from '../src/index.ts';
 import { SHIP_CATALOGUE } from '../src/metrics/ship-catalogue.ts';
 import { javaLines, linesOf, pythonLines } from './log-lines.ts';
-import { newDirectory, TestReceiver, until } from './support.ts';
+import { newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
 const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
@@ -414,3 +414,22 @@ test('wrong options are told all at once', async () => {
 function ignore(): void {
   // The endpoint may be gone by then.
 }
+
+/** First cells of the table below a heading of docs/ship.md. */
+function documented(heading: string): string[] {
+  const text = readFileSync(join(repositoryRoot(), 'docs', 'ship.md'), 'utf8');
+  const section = text.slice(text.indexOf(heading)).split('\n#')[0] ?? '';
+  return [...section.matchAll(/^\| `([^`]+)`/gm)].map(([, name = '']) => name);
+}
+
+test('docs/ship.md names exactly the options and the metrics there are', async () => {
+  const error: unknown = await ship({ no_such_option: 1 } as unknown as ShipOptions).catch(
+    (reason: unknown) => reason,
+  );
+  const known = /known are ([\w, ]+)/.exec(String(error))?.[1] ?? '';
+  assert.deepEqual(documented('### Options').sort(), known.split(', '));
+  assert.deepEqual(
+    documented('### Metrics'),
+    SHIP_CATALOGUE.map(({ name }) => name),
+  );
+});

@@ -5,6 +5,7 @@ import { LIBRARY_VERSION } from '../engine/version.ts';
 import { benchCommand } from './bench.ts';
 import { checkCommand } from './check.ts';
 import { conformCommand } from './conform.ts';
+import { convertCommand } from './convert.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { receiverCommand } from './receiver.ts';
@@ -27,6 +28,7 @@ for (const command of [
   receiverCommand(),
   shipCommand(),
   checkCommand(),
+  convertCommand(),
   relayCommand(),
   spoolCommand(),
   conformCommand(),

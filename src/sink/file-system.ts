@@ -32,6 +32,7 @@ export interface FileSystem {
   truncate(fd: number, bytes: number): void;
   sync(fd: number): void;
   close(fd: number): void;
+  /** Files in the folder; the size is looked up when it is asked for. */
   list(directory: string): { name: string; bytes: number }[];
 }
 
@@ -58,6 +59,8 @@ export const nodeFileSystem: FileSystem = {
       .filter((entry) => entry.isFile())
       .map(({ name }) => ({
         name,
-        bytes: statSync(`${directory}/${name}`, { throwIfNoEntry: false })?.size ?? 0,
+        get bytes() {
+          return statSync(`${directory}/${name}`, { throwIfNoEntry: false })?.size ?? 0;
+        },
       })),
 };

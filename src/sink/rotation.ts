@@ -65,17 +65,19 @@ export function indexToWrite(
   files: readonly { readonly name: string; readonly bytes: number }[],
   { head, period, maxBytes }: { head: string; period: string; maxBytes: number | undefined },
 ): number {
-  let highest = -2;
-  let isFull = true;
-  for (const { name, bytes } of files) {
-    const isPacked = name.endsWith('.gz');
-    const parsed = parseName(isPacked ? name.slice(0, -'.gz'.length) : name);
+  const first = maxBytes === undefined ? -1 : 0;
+  let highest = first - 1;
+  let last: { readonly name: string; readonly bytes: number } | undefined;
+  for (const file of files) {
+    const isPacked = file.name.endsWith('.gz');
+    const parsed = parseName(isPacked ? file.name.slice(0, -'.gz'.length) : file.name);
     if (parsed === undefined || parsed.head !== head || parsed.period !== period) continue;
     if (parsed.index < highest || (parsed.index === highest && !isPacked)) continue;
     highest = parsed.index;
-    isFull = isPacked || (maxBytes !== undefined && bytes >= maxBytes);
+    last = file;
   }
-  const first = maxBytes === undefined ? -1 : 0;
-  if (highest < first) return first;
+  if (last === undefined) return first;
+  // A look at the size costs a call of the system: only the last file's counts.
+  const isFull = last.name.endsWith('.gz') || (maxBytes !== undefined && last.bytes >= maxBytes);
   return isFull ? highest + 1 : highest;
 }
