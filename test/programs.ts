@@ -222,14 +222,16 @@ async function writeFiles([
   options = '{}',
   writer = '0',
   count = '0',
+  pauseMs = '0',
 ]: readonly string[]): Promise<void> {
   const ta = new Analytics(
     new LoggingConsumer({ directory, overflow: 'block', ...JSON.parse(options) }),
   );
+  const pause = () => new Promise((resolve) => setTimeout(resolve, Number(pauseMs)));
   for (let index = 0; index < Number(count); index += 1) {
     const uuid = `00000000-0000-4000-${8000 + Number(writer)}-${String(index).padStart(12, '0')}`;
     ta.track({ accountId: `w${writer}u${index % 10}`, event: 'e', uuid, properties: { index } });
-    if (index % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+    if (index % 100 === 0) await pause();
   }
   send(await ta.close());
   process.channel?.unref();

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { randomFrom } from '../random.ts';
 import { repositoryRoot } from '../support.ts';
 import type { Drill, Finding } from './drill.ts';
 import { PROCESS_DRILLS } from './process-drills.ts';
@@ -16,17 +17,6 @@ interface Flags {
 
 const QUICK_SCALE = 0.1;
 const DRILLS: readonly Drill[] = [...RECEIVER_DRILLS, ...PROCESS_DRILLS];
-
-/** Mulberry32: small, and the same everywhere. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed | 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % Math.max(1, below);
-  };
-}
 
 interface Row {
   readonly drill: Drill;
