@@ -1,6 +1,5 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
 import { AggregatorRegistry } from 'prom-client';
 import { resolveZone, TIME_TEXT_BYTES, TimeText } from '../src/codec/time-text.ts';
 import {
@@ -12,6 +11,7 @@ import {
   LoggingConsumer,
   MillraceError,
 } from '../src/index.ts';
+import { setClock } from './clock-file.ts';
 import { decodeGolden, type GoldenCase, loadGolden } from './support.ts';
 
 /** Programs that tests run as processes of their own. Each is named by its first argument. */
@@ -196,7 +196,7 @@ async function writeClocked([
   ...times
 ]: readonly string[]): Promise<void> {
   const clockFile = process.env.MILLRACE_TEST_CLOCK ?? '';
-  writeFileSync(clockFile, String(Date.parse(times[0] ?? '')));
+  setClock(clockFile, Date.parse(times[0] ?? ''));
   const ta = new Analytics(
     new LoggingConsumer({
       directory,
@@ -207,7 +207,7 @@ async function writeClocked([
     }),
   );
   for (const [step, time] of times.entries()) {
-    writeFileSync(clockFile, String(Date.parse(time)));
+    setClock(clockFile, Date.parse(time));
     for (let index = 0; index < 10; index += 1) {
       ta.track({ accountId: `u${index}`, event: 'e', properties: { step, index } });
     }

@@ -4,7 +4,15 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { MillraceError } from '../base/errors.ts';
 import { FileLock } from './file-lock.ts';
 import { type FileSystem, nodeFileSystem } from './file-system.ts';
-import { headOf, indexToWrite, type NameRules, nameOf, periodOf } from './rotation.ts';
+import {
+  headOf,
+  indexToWrite,
+  type NameRules,
+  nameOf,
+  periodNumber,
+  periodOf,
+  periodText,
+} from './rotation.ts';
 import type { AttemptFacts, Batch, DiskWork, Outcome, RotationCause, Sink } from './sink.ts';
 import { Upkeep, type UpkeepRules } from './upkeep.ts';
 
@@ -34,6 +42,8 @@ export interface SharedWords {
   readonly wordAt: number;
 }
 
+/** Beside the words of the lock (file-lock.ts): the latest period, as a number; written by whichever worker comes to it first. */
+const PERIOD_WORD = 2;
 /** How often finished files are looked after, in ms. */
 const UPKEEP_MS = 30_000;
 /** A torn line in a file that nobody has written to for so long was left by a writer that is gone, in ms. */
@@ -82,6 +92,7 @@ export class FileSink implements Sink {
   readonly #head: string;
   readonly #fileSystem: FileSystem;
   readonly #clock: Clock;
+  readonly #words: SharedWords | undefined;
   readonly #lock: FileLock | undefined;
   #file: OpenFile | undefined;
   /** Rest of a line that a full disk cut off; goes first into the same file. */
@@ -108,6 +119,7 @@ export class FileSink implements Sink {
     this.#head = headOf(config);
     this.#fileSystem = fileSystem;
     this.#clock = clock;
+    this.#words = words;
     this.#upkeep =
       config.upkeep === undefined ? undefined : new Upkeep(config.directory, config.upkeep);
     this.#lock =
@@ -289,8 +301,7 @@ export class FileSink implements Sink {
 
   /** The file to write to now, opened if need be. */
   #current(): OpenFile {
-    const nowMs = this.#clock.nowMs();
-    const period = periodOf(nowMs, this.#config.rotate);
+    const period = this.#latestPeriod(periodOf(this.#clock.nowMs(), this.#config.rotate));
     const file = this.#file;
     if (file !== undefined && this.#owed !== undefined) return file;
     const cause = file === undefined ? this.#beginCause() : this.#endCause(file, period);
@@ -306,6 +317,20 @@ export class FileSink implements Sink {
     const cause = this.#hasBegun ? 'reopen' : 'start';
     this.#hasBegun = true;
     return cause;
+  }
+
+  /** The latest day or hour that a worker of the engine has seen: a clock that is set back leads none of them back. */
+  #latestPeriod(period: string): string {
+    if (this.#words === undefined) return period;
+    const { memory, wordAt } = this.#words;
+    const words = new Int32Array(memory);
+    const at = wordAt + PERIOD_WORD;
+    const own = periodNumber(period);
+    for (;;) {
+      const latest = Atomics.load(words, at);
+      if (latest > own) return periodText(latest);
+      if (Atomics.compareExchange(words, at, latest, own) === latest) return period;
+    }
   }
 
   /** Why the file is not to be written to any more; undefined: it is. */

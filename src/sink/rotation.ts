@@ -44,6 +44,18 @@ export function periodOf(ms: number, rotate: 'day' | 'hour'): string {
   return rotate === 'day' ? day : `${day}-${two(date.getHours())}`;
 }
 
+/** A period as a whole number of 32 bits: the later, the larger. Of periods of one kind, up to the year 2146. */
+export function periodNumber(period: string): number {
+  return Number(period.replaceAll('-', ''));
+}
+
+/** The period of such a number. */
+export function periodText(number: number): string {
+  const digits = String(number);
+  const day = `${digits.slice(0, 4)}-${digits.slice(4, 6)}-${digits.slice(6, 8)}`;
+  return digits.length > 8 ? `${day}-${digits.slice(8)}` : day;
+}
+
 export function nameOf({ head, period, index }: LogName): string {
   const stem = `${head === '' ? '' : `${head}.`}log.${period}`;
   return index < 0 ? stem : `${stem}_${index}`;

@@ -11,7 +11,11 @@ export function openFileSink(config: FileSinkConfig, edge: FileSinkEdge = {}): S
   if (config.spillDirectory === undefined) return own;
   const { upkeep: _upkeep, ...rest } = config;
   const other = FileSink.open({ ...rest, directory: config.spillDirectory }, edge);
-  return new SpillSink(own, { other, clock: edge.clock ?? systemClock });
+  return new SpillSink(own, {
+    other,
+    clock: edge.clock ?? systemClock,
+    syncs: config.fsync !== 'never',
+  });
 }
 
 /**
@@ -23,11 +27,17 @@ class SpillSink implements Sink {
   readonly #own: FileSink;
   readonly #other: FileSink;
   readonly #clock: Clock;
+  /** Whether a flush promises stable storage. */
+  readonly #syncs: boolean;
   #restUntilMs = Number.NEGATIVE_INFINITY;
   #facts: AttemptFacts = { status: 0, durationMs: 0 };
 
-  constructor(own: FileSink, { other, clock }: { other: FileSink; clock: Clock }) {
+  constructor(
+    own: FileSink,
+    { other, clock, syncs }: { other: FileSink; clock: Clock; syncs: boolean },
+  ) {
     this.#own = own;
+    this.#syncs = syncs;
     this.#other = other;
     this.#clock = clock;
   }
@@ -71,7 +81,13 @@ class SpillSink implements Sink {
   async flush(): Promise<void> {
     if (this.#clock.monotonicMs() < this.#restUntilMs) return this.#other.flush();
     if (this.#other.isOpen) await this.#other.flush();
-    await this.#own.flush();
+    try {
+      await this.#own.flush();
+    } catch (error) {
+      // What was to be synced may be lost; without that, only the next write is concerned, and it has the other folder.
+      if (this.#syncs) throw error;
+      this.#restUntilMs = this.#clock.monotonicMs() + REST_MS;
+    }
   }
 
   async close(): Promise<void> {

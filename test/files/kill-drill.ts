@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ship } from '../../src/index.ts';
-import { newDirectory, TestReceiver } from '../support.ts';
+import { newDirectory, TestReceiver, until } from '../support.ts';
 import type { Drill, DrillTools } from './drill.ts';
 import { textsOf, uuidsIn } from './drill.ts';
 
 const WRITER_OPTIONS = { maxSizeMb: 0.02, lingerMs: 5, gzipAfterMs: 1000, workers: 1 };
-/** So many records follow each other without a pause. */
-const PAUSE_MS = 20;
+/** After each hundred records, in ms. */
+const PAUSE_MS = 5;
 
 /** What runs while somebody kills it again and again. */
 class Victim {
@@ -64,7 +64,11 @@ async function killBoth({ rounds, random }: DrillTools): Promise<string> {
   ];
   const shipper = new Victim(() => fork(main, flags, quiet));
   for (let round = 0; round < rounds; round += 1) {
-    await delay(300 + random(1200));
+    // Both are at work when the blow comes, at some moment.
+    const before = { bytes: bytesIn(directory), records: (await receiver.snapshot()).records };
+    await until(() => bytesIn(directory) !== before.bytes, 'the writer writes');
+    await until(async () => (await receiver.snapshot()).records > before.records, 'lines arrive');
+    await delay(random(300));
     await (random(2) === 0 ? writer : shipper).killAndStart();
   }
   await writer.kill();
@@ -74,6 +78,12 @@ async function killBoth({ rounds, random }: DrillTools): Promise<string> {
   const { records, duplicates } = await receiver.snapshot();
   await receiver.stop();
   return compare(directory, saved, { rounds, records, duplicates, files: account.files });
+}
+
+function bytesIn(directory: string): number {
+  return readdirSync(directory).reduce((sum, name) => {
+    return sum + (statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0);
+  }, 0);
 }
 
 /** The uuids at the receiver are those in whole lines of the files, all and no other. */

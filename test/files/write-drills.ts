@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Analytics, LoggingConsumer, type Stats } from '../../src/index.ts';
 import { parseName } from '../../src/sink/rotation.ts';
+import { setClock } from '../clock-file.ts';
 import { uuidOf } from '../log-lines.ts';
 import { assertBalanced, newDirectory, runProgram } from '../support.ts';
 import type { Drill, DrillTools } from './drill.ts';
@@ -21,9 +22,11 @@ async function rotate({ records }: DrillTools): Promise<string> {
   const directory = newDirectory();
   const clockFile = join(newDirectory(), 'clock');
   process.env.MILLRACE_TEST_CLOCK = clockFile;
+  // The 48 hours have one twice there.
+  process.env.TZ = 'America/New_York';
   const startMs = Date.UTC(2026, 9, 31, 12);
   const maxSizeMb = (RECORDS_PER_FILE * RECORD_BYTES) / MIB;
-  writeFileSync(clockFile, String(startMs));
+  setClock(clockFile, startMs);
   const ta = new Analytics(
     new LoggingConsumer({
       directory,
@@ -38,7 +41,7 @@ async function rotate({ records }: DrillTools): Promise<string> {
   );
   const step = Math.ceil(records / HOURS);
   for (let index = 0; index < records; index += 1) {
-    if (index % step === 0) writeFileSync(clockFile, String(startMs + (index / step) * 3_600_000));
+    if (index % step === 0) setClock(clockFile, startMs + (index / step) * 3_600_000);
     const properties = { index };
     ta.track({ accountId: `u${index % USERS}`, event: 'e', uuid: uuidOf(index), properties });
     if (index % 10_000 === 0) await new Promise((resolve) => setImmediate(resolve));
