@@ -15,7 +15,8 @@ function open({
   rotate,
   prefix,
 }: Request): Analytics {
-  const http = { url: String(url), appId: String(appId) };
+  // Time enough at the end of the program, on slow machines too.
+  const http = { url: String(url), appId: String(appId), exitFlushMs: 20_000 };
   const onError = () => {
     // What goes wrong at the receiver is what the cases are about.
   };
@@ -23,6 +24,7 @@ function open({
   if (mode === 'file') {
     const consumer = new LoggingConsumer({
       directory: String(directory),
+      exitFlushMs: 20_000,
       ...(rotate === 'hour' ? { rotate: 'hour' as const } : {}),
       ...(prefix === undefined ? {} : { prefix: String(prefix) }),
     });
