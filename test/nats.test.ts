@@ -7,6 +7,7 @@ import { gunzipSync } from 'node:zlib';
 import { type AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { ENCODING_HEADER } from '../src/broker/messages.ts';
+import { checkInstalled } from '../src/broker/packages.ts';
 import { Analytics, type MillraceError } from '../src/index.ts';
 import { RELAY_CATALOGUE } from '../src/metrics/relay-catalogue.ts';
 import { NatsConsumer, type NatsConsumerOptions, relay, relayState } from '../src/nats.ts';
@@ -102,6 +103,14 @@ test('options of NATS are checked where the consumer is made', () => {
     /subjectPrefix is a\.\*/,
   );
   assert.throws(make({ servers: 'x', stream: 'S', tls: { crt: 'f' } }), /tls\.crt is unknown/);
+});
+
+test('a package of the client that is not installed is an error that says what to install', () => {
+  const packages = { user: 'millrace/nats', names: ['@nats-io/jetstream', '@nats-io/not-there'] };
+  assert.throws(() => checkInstalled(packages), {
+    code: 'MILLRACE_OPTIONS',
+    message: /millrace\/nats.*npm install @nats-io\/not-there$/,
+  });
 });
 
 test('the documents name the metrics of a relay', () => {
