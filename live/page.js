@@ -671,14 +671,17 @@ function fillTypes(types) {
 }
 
 let recordsShown = '';
+let recordsAsked = 0;
 
 async function fillRecords() {
   const wanted = { q: byId('q').value, type: byId('type').value, state: byId('state').value };
   const query = new URLSearchParams(wanted);
+  recordsAsked += 1;
+  const asked = recordsAsked;
   const reply = await fetch(`${base}records?${query}`);
   const text = await reply.text();
-  // Nothing new: what the reader has opened stays open.
-  if (text === recordsShown) return;
+  // Somebody has asked for others meanwhile, or nothing is new: what the reader has opened stays open.
+  if (asked !== recordsAsked || text === recordsShown) return;
   recordsShown = text;
   const { records, matched } = JSON.parse(text);
   setText(

@@ -179,8 +179,8 @@ test("the receiver's page shows what came, finds it, and says why records are re
   assert.equal(await page.locator('#records img').count(), 0);
   await page.getByLabel('Search').fill('');
   await page.locator('#type').selectOption('user_set');
+  await until(async () => (await page.locator('#records > li').count()) === 1, 'one is a user_set');
   await shows(page, '#records', /user_set · u2/);
-  assert.equal(await page.locator('#records > li').count(), 1);
   assert.equal(await page.title(), 'millrace receiver');
   await close();
   const stats = await ta.close();
