@@ -123,7 +123,7 @@ export class Outstanding {
 }
 
 /** For products that don't tell when their lines are in the file: how the files grow. They start empty. */
-export class GrowingFiles {
+class GrowingFiles {
   tracked = 0;
   readonly #directory: string;
   #recordBytes: number | undefined;
@@ -168,6 +168,23 @@ export class GrowingFiles {
     const expected = this.tracked * (this.#recordBytes ?? RECORD_BYTES_GUESS);
     return bytes < NEARLY * expected ? PATIENCE_MS : QUIET_MS;
   }
+}
+
+/** A client of a product that writes files and doesn't tell when: calls and the end are its own, the rest is seen by how the files grow. */
+export function fileClient(
+  directory: string,
+  { track, close }: Pick<PeerClient, 'track' | 'close'>,
+): PeerClient {
+  const files = new GrowingFiles(directory);
+  return {
+    track: (index) => {
+      files.tracked += 1;
+      track(index);
+    },
+    outstanding: () => files.outstanding,
+    flush: () => files.wait(),
+    close,
+  };
 }
 
 /** From the beginning of one file. */

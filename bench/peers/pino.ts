@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { finishedRecord } from '../events.ts';
-import { at, GrowingFiles, loadPeer, type Peer, resolvePeer } from './peer.ts';
+import { at, fileClient, loadPeer, type Peer, resolvePeer } from './peer.ts';
 
 interface Pino {
   (options: object, transport: unknown): { info(record: object): void };
@@ -19,16 +19,10 @@ function open(target: 'pino/file' | 'pino-roll'): Peer['open'] {
     );
     const logger = pino({ base: null, timestamp: false }, transport);
     const records = events.map((event) => finishedRecord(event));
-    const files = new GrowingFiles(directory);
-    return {
-      track: (index) => {
-        files.tracked += 1;
-        logger.info(at(records, index));
-      },
-      outstanding: () => files.outstanding,
-      flush: () => files.wait(),
+    return fileClient(directory, {
+      track: (index) => logger.info(at(records, index)),
       close: async () => transport.end(),
-    };
+    });
   };
 }
 

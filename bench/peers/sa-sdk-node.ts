@@ -1,6 +1,6 @@
 import type { EventFields } from '../../src/index.ts';
 import { SUPER_PROPERTIES } from '../events.ts';
-import { at, GrowingFiles, loadPeer, Outstanding, PATIENCE_MS, type Peer } from './peer.ts';
+import { at, fileClient, loadPeer, Outstanding, PATIENCE_MS, type Peer } from './peer.ts';
 
 interface Client {
   registerSuperProperties(properties: object): void;
@@ -59,16 +59,10 @@ export const SA_SDK_NODE: readonly Peer[] = [
     open: ({ directory, events }) => {
       const client = newClient(loadPeer(NAME) as Sdk);
       client.initLoggingConsumer(directory);
-      const files = new GrowingFiles(directory);
-      return {
-        track: (index) => {
-          files.tracked += 1;
-          track(client, at(events, index));
-        },
-        outstanding: () => files.outstanding,
-        flush: () => files.wait(),
+      return fileClient(directory, {
+        track: (index) => track(client, at(events, index)),
         close: async () => client.close(),
-      };
+      });
     },
   },
 ];

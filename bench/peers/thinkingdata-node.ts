@@ -1,7 +1,7 @@
 import { SUPER_PROPERTIES } from '../events.ts';
 import {
   at,
-  GrowingFiles,
+  fileClient,
   loadPeer,
   Outstanding,
   PATIENCE_MS,
@@ -61,16 +61,10 @@ export const THINKINGDATA_NODE: readonly Peer[] = [
     open: ({ directory, events }) => {
       const client = (loadPeer(NAME) as Sdk).initWithLoggingMode(directory, {});
       client.setSuperProperties(SUPER_PROPERTIES);
-      const files = new GrowingFiles(directory);
-      return {
-        track: (index) => {
-          files.tracked += 1;
-          client.track({ ...at(events, index) });
-        },
-        outstanding: () => files.outstanding,
-        flush: () => files.wait(),
+      return fileClient(directory, {
+        track: (index) => client.track({ ...at(events, index) }),
         close: async () => client.close(),
-      };
+      });
     },
   },
 ];

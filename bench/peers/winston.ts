@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { finishedRecord } from '../events.ts';
-import { at, GrowingFiles, loadPeer, type Peer } from './peer.ts';
+import { at, fileClient, loadPeer, type Peer } from './peer.ts';
 
 interface Winston {
   readonly transports: { readonly File: new (options: object) => object };
@@ -18,16 +18,10 @@ export const WINSTON: readonly Peer[] = [
       const file = new transports.File({ filename: join(directory, 'winston.log') });
       const logger = createLogger({ format: format.json(), transports: [file] });
       const records = events.map((event) => ({ message: '', ...finishedRecord(event) }));
-      const files = new GrowingFiles(directory);
-      return {
-        track: (index) => {
-          files.tracked += 1;
-          logger.info(at(records, index));
-        },
-        outstanding: () => files.outstanding,
-        flush: () => files.wait(),
+      return fileClient(directory, {
+        track: (index) => logger.info(at(records, index)),
         close: async () => logger.close(),
-      };
+      });
     },
   },
 ];
