@@ -8,6 +8,7 @@ const ENTRIES = [
   ['millrace/thinkingdata', 'src/thinkingdata'],
   ['millrace/sink', 'src/own-sink'],
   ['millrace/nats', 'src/nats'],
+  ['millrace/kafka', 'src/kafka'],
   ['millrace/receiver', 'src/receiver/index'],
 ] as const;
 
