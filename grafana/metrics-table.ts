@@ -18,9 +18,13 @@ Event-loop lag and CPU of the game are prom-client's own: \`collectDefaultMetric
 |---|---|---|
 `;
 
+const FOOT = `
+Those of \`millrace ship\` (\`millrace_ship_*\`) are in [ship.md](ship.md), those of \`millrace relay\` (\`millrace_relay_*\`) in [fleet.md](fleet.md).
+`;
+
 /** docs/metrics.md: every metric with its type, labels and meaning. */
 export function metricsMarkdown(): string {
-  return `${HEAD}${CATALOGUE.map(row).join('')}`;
+  return `${HEAD}${CATALOGUE.map(row).join('')}${FOOT}`;
 }
 
 function row({ name, type, labels, help }: Metric): string {
