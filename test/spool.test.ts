@@ -120,7 +120,7 @@ test('close() with a dead receiver leaves the records on disk, and the next clie
   await receiver.setFaults(DEAD);
   const first = open(directory);
   trackMany(first.ta, 2000);
-  const left = await first.ta.close({ timeoutMs: 2000 });
+  const left = await first.ta.close({ timeoutMs: 15_000 });
   assertBalanced(left);
   assert.equal(left.dropped.shutdown, 0);
   assert.equal(left.spooled, 2000);
@@ -141,7 +141,7 @@ test('close() right after a start delivers what an earlier run left', async () =
   await receiver.setFaults(DEAD);
   const first = open(directory);
   trackMany(first.ta, 500);
-  first.ta.closeSync({ timeoutMs: 1000 });
+  first.ta.closeSync({ timeoutMs: 15_000 });
   assert.equal(first.ta.stats().spooled, 500);
   await first.ta.close();
   await receiver.setFaults([]);
@@ -185,7 +185,7 @@ test('threads terminated during a replay lose nothing', async (context) => {
   await receiver.setFaults(DEAD);
   const first = open(directory);
   trackMany(first.ta, 5000);
-  assert.equal((await first.ta.close({ timeoutMs: 2000 })).spooled, 5000);
+  assert.equal((await first.ta.close({ timeoutMs: 15_000 })).spooled, 5000);
   await receiver.setFaults([{ action: { kind: 'delay', ms: 5 } }]);
   const { ta } = open(directory);
   for (let round = 0; round < 10; round += 1) {
@@ -246,7 +246,7 @@ test('clients that share a folder each have a part of it', async () => {
   const clients = [open(directory), open(directory), open(directory)];
   for (const [index, { ta }] of clients.entries()) trackMany(ta, 100, index * 100);
   for (const { ta } of clients) {
-    const stats = await ta.close({ timeoutMs: 1000 });
+    const stats = await ta.close({ timeoutMs: 15_000 });
     assertBalanced(stats);
     assert.equal(stats.spooled, 100);
   }
@@ -263,7 +263,7 @@ test('damage on disk costs the records it hits, which are counted, and no others
   await receiver.setFaults(DEAD);
   const first = open(directory, { lanes: 1 });
   trackMany(first.ta, 1000);
-  assert.equal((await first.ta.close({ timeoutMs: 1000 })).spooled, 1000);
+  assert.equal((await first.ta.close({ timeoutMs: 15_000 })).spooled, 1000);
   const [segment = ''] = segmentsIn(directory);
   const bytes = readFileSync(segment);
   for (const at of [0.2, 0.5, 0.8]) {
@@ -350,7 +350,7 @@ test('millrace spool: verify, dump and drain', async () => {
   await receiver.setFaults(DEAD);
   const { ta } = open(directory);
   trackMany(ta, 300);
-  await ta.close({ timeoutMs: 1000 });
+  await ta.close({ timeoutMs: 15_000 });
   await receiver.setFaults([]);
   const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
   const run = (...flags: string[]) =>

@@ -11,6 +11,7 @@ import type {
   WorkerConfig,
   WorkerNote,
 } from '../worker/contract.ts';
+import { endProbe } from '../worker/gate.ts';
 import type { Seat } from './seat.ts';
 import { workerFlags } from './worker-flags.ts';
 
@@ -325,6 +326,7 @@ export class Supervisor {
 
   #freeSlot(slot: number): void {
     this.#control.freeSlot(slot);
+    endProbe(this.#control);
     this.#pulses.delete(slot);
   }
 

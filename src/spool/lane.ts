@@ -10,7 +10,7 @@ import {
   type SpoolFileSystem,
 } from './file-system.ts';
 import { LaneReader, type SettleResult, type SpoolBatch, type SpoolLimits } from './reader.ts';
-import { cut, resume, sealed } from './resume.ts';
+import { cut, cutBack, resume, sealed } from './resume.ts';
 import {
   FRAME_HEADER_BYTES,
   frameBytes,
@@ -37,6 +37,8 @@ export interface SpoolLaneConfig {
   readonly tail?: 'continue' | 'leave';
   /** Records below this number are known to be settled, whatever the checkpoint says. */
   readonly settled?: number;
+  /** Records from this number on were appended without their writer's word for it: they are void. */
+  readonly end?: number;
 }
 
 /** Records `[from, to)` of a text, as a batch holds them. */
@@ -155,11 +157,13 @@ export class SpoolLane {
       const start = resume(shelf, fileSystem, { saved, settled: config.settled ?? 0 });
       const tornBytes = before - (shelf.last?.bytes ?? 0);
       const parts = { lane: config.lane, shelf, checkpoint, fileSystem, clock };
-      const reader = new LaneReader(parts, start);
+      const begin = cutBack(start, shelf, config.end ?? start.tail.number);
+      const reader = new LaneReader(parts, begin);
       // What was cut off may stay in the file, so the file is only continued if it could be cut.
       if (tornBytes > 0 && !cut(fileSystem, shelf.last)) reader.tail = sealed(reader.tail);
       if (config.tail === 'leave') reader.tail = sealed(reader.tail);
-      if (start.settled > (saved?.settled ?? start.settled)) reader.markDirty();
+      const isNews = begin !== start || start.settled > (saved?.settled ?? start.settled);
+      if (isNews) reader.markDirty();
       reader.save();
       return new SpoolLane(config, { fileSystem, clock }, { shelf, reader });
     } catch (error) {

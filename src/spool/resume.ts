@@ -50,6 +50,22 @@ export function resume(
   };
 }
 
+/**
+ * The same place without the records from `end` on. Segments that begin there are removed; what an older one holds of them is void, because
+ * the next segment begins with that number (P2). Throws what removing throws.
+ */
+export function cutBack(start: Checkpoint, shelf: SegmentShelf, end: number): Checkpoint {
+  if (end >= start.tail.number) return start;
+  while (shelf.last !== undefined && shelf.last.first >= end) shelf.removeLast();
+  const { tail, doubt } = start;
+  const to = Math.min(doubt?.to ?? 0, end);
+  return {
+    ...start,
+    tail: { ...sealed(tail), number: Math.max(end, start.settled) },
+    doubt: doubt !== undefined && doubt.from < to ? { from: doubt.from, to } : undefined,
+  };
+}
+
 function findTail(
   shelf: SegmentShelf,
   fileSystem: SpoolFileSystem,

@@ -80,6 +80,14 @@ export class SegmentShelf {
     this.#segments.pop();
   }
 
+  /** Removes the youngest segment and its file. Throws what removing throws, and keeps it then. */
+  removeLast(): void {
+    const segment = this.#segments.at(-1);
+    if (segment === undefined) return;
+    this.#remove(segment);
+    this.#segments.pop();
+  }
+
   /** Removes the oldest segment and its file. Throws what removing throws, and keeps it then. */
   removeFirst(): void {
     const [segment] = this.#segments;

@@ -107,7 +107,7 @@ export class BacklogTurn {
         lane: this.#lane.count(BACKLOG_LANE),
         settled: this.#lane.count(BACKLOG_AT),
       };
-      const backlog = SpoolBacklog.open(directory, {}, known);
+      const backlog = SpoolBacklog.open(directory, this.#tools.spoolEdge ?? {}, known);
       this.#change((state) => {
         // After the death of a thread the files are the truth about what is left.
         const found =
@@ -195,8 +195,13 @@ export class BacklogTurn {
 
   #keepBound(backlog: SpoolBacklog): void {
     let dropped = 0;
-    while (backlog.counts().segments > 1 && backlog.counts().bytes > this.#plan.maxBytes / 2) {
+    for (let { segments, bytes } = backlog.counts(); segments > 1; ) {
+      if (bytes <= this.#plan.maxBytes / 2) break;
       dropped += backlog.evictOldest();
+      const before = segments;
+      ({ segments, bytes } = backlog.counts());
+      // A disk that removes nothing now is asked again with the next batch.
+      if (segments === before) break;
     }
     if (dropped === 0) return;
     this.#tell(

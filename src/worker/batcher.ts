@@ -14,6 +14,14 @@ export interface DeliveryBatch {
   readonly ends: Uint32Array;
 }
 
+/** Fate of the records `[from, to)` of a batch that went to the spool. */
+export interface MovedFate {
+  readonly from: number;
+  readonly to: number;
+  readonly counter: number;
+  readonly sentBytes: number;
+}
+
 /**
  * Records of one lane on their way into one attempt: their text, and where each frame ended.
  * Filled step by step; the lane's frames stay where they are until the records are settled.
@@ -44,6 +52,8 @@ export class PendingBatch implements RecordTable {
   /** Records of the batch that are in the spool, the first ones; and the number there of the batch's first record. */
   moved = 0;
   spoolBase = 0;
+  /** What became of records that are in the spool, and can't be settled before earlier ones are. */
+  readonly fates: MovedFate[] = [];
   /** Whether nobody works on the batch any more. */
   isFinished = false;
   /** Bytes that went out for this batch and are not yet in the settlement. */
@@ -74,6 +84,7 @@ export class PendingBatch implements RecordTable {
     this.isHeld = false;
     this.isFinished = false;
     this.moved = 0;
+    this.fates.length = 0;
     this.hasNotices = false;
     this.committed = 0;
     this.sentBytes = 0;

@@ -128,10 +128,11 @@ export class Delivery {
     };
     const mayTry = await this.#parts.gate.pass(isWanted);
     const first = job.hold();
-    if (first < 0) return STOPPED;
     range.from = Math.max(range.from, first);
-    if (range.from >= range.to) return DONE;
-    return mayTry ? undefined : STOPPED;
+    if (mayTry && first >= 0 && range.from < range.to) return undefined;
+    // Whoever was let through to see whether the receiver is back leaves that to another.
+    if (mayTry) this.#parts.gate.giveBack();
+    return first >= 0 && range.from >= range.to ? DONE : STOPPED;
   }
 
   async #attempt({ batch, lane }: DeliveryJob, { from, to }: Span): Promise<Outcome> {
@@ -183,10 +184,11 @@ export class Delivery {
     range: Range,
     { job, ranges }: { job: DeliveryJob; ranges: Range[] },
   ): DeliveryEnd {
+    // A refusal is an answer, too: the receiver is back, and whoever probed it has found out.
+    this.#parts.gate.succeed();
     switch (outcome.kind) {
       case 'delivered':
         job.settle(range, DELIVERED, { sentBytes: outcome.sentBytes, reason: '' });
-        this.#parts.gate.succeed();
         return DONE;
       case 'split':
       case 'bisect':

@@ -23,6 +23,13 @@ const OPEN_CAP_MS = 30_000;
 const PROBE_MS_MAX = 60_000;
 const LOOK_AGAIN_MS = 1000;
 
+/** A thread has died, perhaps while it probed the receiver: another one may do so at once. */
+export function endProbe(control: Control): void {
+  const { words } = control;
+  if (Atomics.load(words, GATE_STATE) !== GATE_HALF_OPEN) return;
+  Atomics.store(words, GATE_SHUT_UNTIL, control.nowMs());
+}
+
 /**
  * What all workers of an engine know about their receiver: a pause it asked for, and whether it answers at all.
  *
@@ -52,6 +59,11 @@ export class Gate {
       if (waitMs <= 0) return true;
       await this.wait(Math.min(waitMs, LOOK_AGAIN_MS));
     }
+  }
+
+  /** Gives up what {@link pass} allowed, without an attempt. */
+  giveBack(): void {
+    if (this.#breaks) endProbe(this.#control);
   }
 
   /** Waits, but not longer than until the engine's mode changes. */

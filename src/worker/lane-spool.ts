@@ -5,7 +5,6 @@ import {
   CORRUPT,
   EXPIRED,
   OVERFLOW_OLDEST,
-  RELEASED,
   SENT_BYTES,
   type Settlement,
   SPOOL_BYTES,
@@ -13,11 +12,10 @@ import {
   SPOOL_OLDEST_MS,
   SPOOL_SEGMENTS,
   SPOOL_SETTLED,
-  SPOOLED,
   UNSPOOLED,
 } from '../lane/settlement.ts';
 import { nodeFileSystem, type SpoolFileSystem } from '../spool/file-system.ts';
-import { SpoolLane } from '../spool/lane.ts';
+import { type SpoolEdge, SpoolLane } from '../spool/lane.ts';
 import type { SpoolBatch } from '../spool/reader.ts';
 import type { PendingBatch } from './batcher.ts';
 import type { SpoolPlan } from './contract.ts';
@@ -33,6 +31,7 @@ export interface LaneSpoolParts {
   /** Hears how long each sync took, in ms. */
   readonly onSync: (ms: number) => void;
   readonly onTrouble: (error: MillraceError) => void;
+  readonly edge: SpoolEdge;
 }
 
 /** What became of records in the spool. */
@@ -55,8 +54,8 @@ const RETRY_MS = 250;
  * a death at any point find out what happened:
  *
  * ```
- *   into the spool      append to the file, then commit SPOOLED and SPOOL_END; found on opening: records behind
- *                       SPOOL_END are those next in the ring, and are committed then
+ *   into the spool      append to the file, then commit SPOOLED and SPOOL_END; found on opening: records from SPOOL_END
+ *                       on are void, because the ring still has them
  *   out of the spool    commit the outcome and SPOOL_SETTLED, then move the file's checkpoint; found on opening: what is
  *                       below SPOOL_SETTLED is settled, whatever the checkpoint says
  *   given up for room   drop the segment, then commit; found on opening: the checkpoint is ahead of SPOOL_SETTLED
@@ -69,9 +68,14 @@ export class LaneSpool {
   #oldestMs = 0;
   #end = 0;
   #settled = 0;
+  /** Whether somebody sends records of the spool: those that give way meanwhile are counted when it is known what became of them. */
+  #isSending = false;
 
   constructor(parts: LaneSpoolParts) {
     this.#parts = parts;
+    // What is known before the disk can be read: records there go before those of the ring.
+    this.#end = parts.lane.count(SPOOL_END);
+    this.#settled = parts.lane.count(SPOOL_SETTLED);
   }
 
   /** Records that wait in the spool. */
@@ -82,6 +86,18 @@ export class LaneSpool {
   /** Number of the first record that is not settled. */
   get settled(): number {
     return this.#settled;
+  }
+
+  /** As {@link settled}; the caller is about to send records from there on. */
+  hold(): number {
+    this.#isSending = true;
+    return this.#settled;
+  }
+
+  /** Nobody sends records of the spool now. */
+  release(): void {
+    this.#isSending = false;
+    this.#countGaveWay();
   }
 
   /** Whether the disk failed lately. */
@@ -122,8 +138,11 @@ export class LaneSpool {
         // A thread that was given up for dead may still be in the middle of a write.
         tail: 'leave' as const,
         settled: lane.spoolSettled,
+        end: lane.count(SPOOL_END),
       };
-      const file = SpoolLane.open(config, { fileSystem: timed(this.#parts.onSync) });
+      const { edge, onSync } = this.#parts;
+      const disk = timed(edge.fileSystem ?? nodeFileSystem, onSync);
+      const file = SpoolLane.open(config, { ...edge, fileSystem: disk });
       this.#file = file;
       this.#reconcile(file);
       return file;
@@ -135,24 +154,22 @@ export class LaneSpool {
 
   /** Makes the settlement agree with what the files hold. */
   #reconcile(file: SpoolLane): void {
-    const { lane, change } = this.#parts;
-    const last = file.lastSeq;
+    const { change } = this.#parts;
     change((state) => {
-      const gaveWay = file.settledPosition - state.count(SPOOL_SETTLED);
+      const end = state.count(SPOOL_END);
+      const gaveWay = Math.min(file.settledPosition, end) - state.count(SPOOL_SETTLED);
       if (gaveWay > 0) this.#giveUp(state, gaveWay, OVERFLOW_OLDEST);
-      const more = file.position - state.count(SPOOL_END);
-      if (more < 0) {
-        state.add(SPOOL_END, more);
-        state.add(EXPIRED, -more);
-        state.add(CORRUPT, -more);
-        state.add(UNSPOOLED, -more);
+      if (file.settledPosition > end) {
+        // Void records gave way, too: the numbers go on behind them, and the ring still has the records.
+        state.counters[SPOOL_END] = file.settledPosition;
+        state.counters[SPOOL_SETTLED] = file.settledPosition;
       }
-      if (more > 0 && last !== undefined) {
-        const released = releaseUpTo(state, lane, (last + 1) | 0);
-        state.add(SPOOLED, more);
-        state.add(SPOOL_END, more);
-        // The ring had dropped some of them for room, and they were saved all the same.
-        state.add(OVERFLOW_OLDEST, released - more);
+      const missing = state.count(SPOOL_END) - file.position;
+      if (missing > 0) {
+        state.add(SPOOL_END, -missing);
+        state.add(EXPIRED, missing);
+        state.add(CORRUPT, missing);
+        state.add(UNSPOOLED, missing);
       }
       this.#write(state, file);
     });
@@ -216,20 +233,31 @@ export class LaneSpool {
   /** Drops the oldest segments beyond this lane's share of the bound. */
   keepBound(): void {
     const file = this.#file;
-    if (file === undefined) return;
-    const { plan, control, change, onTrouble } = this.#parts;
+    const { lane, plan, control, onTrouble } = this.#parts;
+    if (file === undefined || !lane.holds()) return;
     const backlogBytes = Atomics.load(control.words, BACKLOG_MIB_WORD) * MIB;
     const shareBytes = Math.max(0, plan.maxBytes - backlogBytes) / plan.lanes;
+    const boundBytes = Math.max(shareBytes, plan.segmentBytes);
     let dropped = 0;
-    while (file.segments > 1 && file.bytes > Math.max(shareBytes, plan.segmentBytes)) {
+    let before = Number.POSITIVE_INFINITY;
+    // A disk that removes nothing now is asked again next time.
+    while (file.segments > 1 && file.segments < before && file.bytes > boundBytes) {
+      before = file.segments;
       dropped += file.evictOldest();
     }
     if (dropped === 0) return;
     onTrouble(
       new MillraceError('MILLRACE_SPOOL', 'the spool is full: its oldest records are dropped'),
     );
-    change((state) => {
-      this.#giveUp(state, file.settledPosition - state.count(SPOOL_SETTLED), OVERFLOW_OLDEST);
+    if (!this.#isSending) this.#countGaveWay();
+  }
+
+  #countGaveWay(): void {
+    const file = this.#file;
+    if (file === undefined || file.settledPosition <= this.#settled) return;
+    this.#parts.change((state) => {
+      const gaveWay = file.settledPosition - state.count(SPOOL_SETTLED);
+      if (gaveWay > 0) this.#giveUp(state, gaveWay, OVERFLOW_OLDEST);
       this.#write(state, file);
     });
   }
@@ -267,6 +295,7 @@ export class LaneSpool {
     file.settleTo(number);
     // A segment that is settled as a whole is gone now, which the levels did not know yet.
     if (file.bytes !== bytes) this.#noteLevels(file);
+    this.release();
     return true;
   }
 
@@ -283,6 +312,7 @@ export class LaneSpool {
 
   /** Ends in good order: all is on stable storage, settled segments are gone. */
   close(): void {
+    this.release();
     const file = this.#file;
     this.#file = undefined;
     if (file === undefined) return;
@@ -305,29 +335,13 @@ export class LaneSpool {
 }
 
 /** The disk, with a watch on how long it takes to be sure. */
-function timed(onSync: (ms: number) => void): SpoolFileSystem {
+function timed(disk: SpoolFileSystem, onSync: (ms: number) => void): SpoolFileSystem {
   return {
-    ...nodeFileSystem,
+    ...disk,
     sync: (fd) => {
       const startMs = performance.now();
-      nodeFileSystem.sync(fd);
+      disk.sync(fd);
       onSync(performance.now() - startMs);
     },
   };
-}
-
-/** Moves the head up to the record `seq`; returns how many records that were. */
-function releaseUpTo(state: Settlement, lane: LaneConsumer, seq: number): number {
-  let released = 0;
-  while (((seq - state.headSeq) | 0) > 0 && state.headSeq !== lane.loadTailSeq()) {
-    state.head = lane.positionAfter(state.head);
-    state.headSeq = (state.headSeq + 1) | 0;
-    released += 1;
-  }
-  state.add(RELEASED, released);
-  if (((state.head - state.pin) | 0) > 0) {
-    state.pin = state.head;
-    state.pinSeq = state.headSeq;
-  }
-  return released;
 }

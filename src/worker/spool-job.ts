@@ -5,11 +5,13 @@ import type { TurnTools } from './turn.ts';
 
 /** The place a batch from disk came from. */
 export interface SpoolHome {
-  /** Number of the first record that is not settled; -1: the batch is out of our hands. */
+  /** Number of the first record that is not settled, and is kept until {@link release}; -1: the batch is out of our hands. */
   firstOpen(): number;
   /** Settles the records of the batch below the index. */
   settle(to: number, counter: number, facts: SettleFacts): void;
   countDeadLettered(count: number): void;
+  /** A pause begins: what had to give way meanwhile is dropped for good. */
+  release?(): void;
 }
 
 /** A batch from disk as a job for the delivery. */
@@ -30,9 +32,7 @@ export function spoolJob(
       const open = home.firstOpen();
       return open < 0 ? -1 : Math.min(Math.max(0, open - batch.first), count);
     },
-    release: () => {
-      // Records on disk need no room in the ring.
-    },
+    release: () => home.release?.(),
     settle: ({ from, to }: Span, counter, facts) => {
       if (counter === DELIVERED) {
         ledger.observe('batch_sent_bytes', facts.sentBytes);

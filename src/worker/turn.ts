@@ -20,6 +20,7 @@ import {
   SPOOLED,
 } from '../lane/settlement.ts';
 import type { Sink } from '../sink/sink.ts';
+import type { SpoolEdge } from '../spool/lane.ts';
 import { type BatchTrigger, PendingBatch } from './batcher.ts';
 import type { Notice, TurnEnd, WorkerConfig } from './contract.ts';
 import {
@@ -47,6 +48,8 @@ export interface TurnTools {
   readonly beat: () => void;
   readonly onTrouble: (error: MillraceError) => void;
   readonly onSettled: (notice: Notice) => void;
+  /** Disk and clock of the spool; only tests put something else in their place. */
+  readonly spoolEdge?: SpoolEdge;
 }
 
 /** Results of a round, as the producer reads them. */
@@ -91,7 +94,7 @@ export class Turn {
   }
 
   #makeSpool(): LaneSpool | undefined {
-    const { config, control, gate, ledger, onTrouble } = this.#tools;
+    const { config, control, gate, ledger, onTrouble, spoolEdge = {} } = this.#tools;
     if (config.spool === undefined) return undefined;
     const change = (step: (state: Settlement) => void) => this.#change(step);
     const onSync = (ms: number) => ledger.observe('fsync_spool', ms / 1000);
@@ -103,6 +106,7 @@ export class Turn {
       change,
       onSync,
       onTrouble,
+      edge: spoolEdge,
     };
     const spool = new LaneSpool(parts);
     // What an earlier turn put there comes first, and moves the head.
@@ -279,10 +283,8 @@ export class Turn {
       }
       await Promise.race([...this.#underWay, delay(PRESSURE_LOOK_MS)]);
       if (this.#isFenced || this.#tools.control.mode === MODE_STOP) return;
-      if (this.#mustSpool(spool)) {
-        this.#moveToSpool(spool);
-        return;
-      }
+      // As long as the disk takes nothing, what is under way keeps its place.
+      if (this.#mustSpool(spool) && this.#moveToSpool(spool)) return;
     }
   }
 
@@ -304,12 +306,13 @@ export class Turn {
     });
   }
 
-  /** Puts the batches that are under way into the spool; whoever works on them goes on with them there. */
-  #moveToSpool(spool: LaneSpool): void {
+  /** Puts the batches that are under way into the spool; whoever works on them goes on with them there. True: all are in. */
+  #moveToSpool(spool: LaneSpool): boolean {
     for (const batch of [...this.#inFlight]) {
       const from = batch.firstOpen;
-      if (from < batch.count && !this.#spoolRecords(spool, batch)) return;
+      if (from < batch.count && !this.#spoolRecords(spool, batch)) return false;
     }
+    return true;
   }
 
   /** Appends what is open of the batch, and commits what is in. True: all of it is. */
@@ -317,16 +320,42 @@ export class Turn {
     if (this.#hold(batch) < 0) return false;
     const from = batch.firstOpen;
     if (from === batch.count) return true;
+    const isUnderWay = this.#inFlight.includes(batch);
     const to = spool.append(batch, from);
-    if (to === from) return false;
-    batch.outcomes.fill(SPOOLED, from, to);
-    if (batch.hasNotices) {
-      this.#notify(batch, { from, to }, { counter: SPOOLED, reason: 'spooled' });
+    if (to > from) {
+      batch.outcomes.fill(SPOOLED, from, to);
+      if (batch.hasNotices) {
+        this.#notify(batch, { from, to }, { counter: SPOOLED, reason: 'spooled' });
+      }
+      if (isUnderWay) this.#commit();
+      else this.#commitUpTo(batch, to);
+      spool.keepBound();
     }
-    if (this.#inFlight.includes(batch)) this.#commit();
-    else this.#commitUpTo(batch, to);
-    spool.keepBound();
+    if (to < batch.count && !isUnderWay) this.#letGo(batch);
     return to === batch.count;
+  }
+
+  /** Lets the overflow policy have records that nobody works on: more may be read behind them. */
+  #letGo(batch: PendingBatch): void {
+    const from = batch.committed;
+    let to = from;
+    const isOurs = this.#change((state) => {
+      const passed = (state.headSeq - batch.firstSeq) | 0;
+      to = Math.min(Math.max(from, passed), batch.count);
+      state.add(IN_HAND, from - to);
+      state.add(OVERFLOW_OLDEST, to - from);
+      const last = this.#inFlight.at(-1);
+      const isPinned = last !== undefined && ((last.position - state.head) | 0) > 0;
+      state.pin = isPinned ? last.position : state.head;
+      state.pinSeq = isPinned ? last.endSeq : state.headSeq;
+    });
+    if (!isOurs) return;
+    batch.outcomes.fill(OVERFLOW_OLDEST, from, to);
+    batch.committed = to;
+    batch.isHeld = false;
+    if (batch.hasNotices && to > from) {
+      this.#notify(batch, { from, to }, { counter: OVERFLOW_OLDEST, reason: 'overflow' });
+    }
   }
 
   /** While the spool holds records, or is to hold all of them: the ring goes to the disk, the disk to the receiver. */
@@ -400,7 +429,8 @@ export class Turn {
         continue;
       }
       const home = {
-        firstOpen: () => (control.mode === MODE_STOP || !this.#lane.holds() ? -1 : spool.settled),
+        firstOpen: () => (control.mode === MODE_STOP || !this.#lane.holds() ? -1 : spool.hold()),
+        release: () => spool.release(),
         settle: (to: number, counter: number, { sentBytes }: SettleFacts) => {
           spool.settle(first + to, { first, counter, sentBytes });
         },
@@ -447,7 +477,7 @@ export class Turn {
     if (this.#tools.control.mode === MODE_STOP) return -1;
     if (batch.moved > 0 && this.#spool !== undefined) {
       if (!this.#lane.holds()) return -1;
-      const open = Math.max(0, this.#spool.settled - batch.spoolBase);
+      const open = Math.max(0, this.#spool.hold() - batch.spoolBase);
       if (open < batch.moved) return open;
     }
     if (batch.isHeld) return this.#lane.holds() ? batch.firstOpen : -1;
@@ -467,6 +497,7 @@ export class Turn {
   /** Before a pause: what had to give way is dropped for good, and the rest may give way from now on. */
   #release(batch: PendingBatch): void {
     if (!this.#lane.holds()) return;
+    this.#spool?.release();
     for (let index = batch.firstOpen; index < batch.count; index += 1) {
       if (((batch.firstSeq + index - this.#lane.headSeq) | 0) >= 0) break;
       batch.outcomes[index] = OVERFLOW_OLDEST;
@@ -488,9 +519,10 @@ export class Turn {
     { span: whole, counter, facts }: { span: Span; counter: number; facts: SettleFacts },
   ): void {
     if (whole.from < batch.moved) {
-      const number = batch.spoolBase + Math.min(whole.to, batch.moved);
       const { sentBytes } = whole.to <= batch.moved ? facts : { sentBytes: 0 };
-      this.#spool?.settle(number, { first: 0, counter, sentBytes });
+      const to = Math.min(whole.to, batch.moved);
+      batch.fates.push({ from: whole.from, to, counter, sentBytes });
+      this.#settleMoved();
       if (whole.to <= batch.moved) return;
     }
     const span = { from: Math.max(whole.from, batch.moved), to: whole.to };
@@ -505,6 +537,19 @@ export class Turn {
     if (batch.hasNotices) this.#notify(batch, span, { counter, reason: facts.reason });
     this.#tools.beat();
     this.#commit();
+  }
+
+  /** Settles what is known of batches that were moved to the spool, as far as nothing unsettled comes before it. */
+  #settleMoved(): void {
+    for (const batch of this.#inFlight) {
+      for (let fate = batch.fates[0]; fate !== undefined; fate = batch.fates[0]) {
+        const { from, to, counter, sentBytes } = fate;
+        if (this.#spool === undefined || this.#spool.settled < batch.spoolBase + from) return;
+        this.#spool.settle(batch.spoolBase + to, { first: 0, counter, sentBytes });
+        if (this.#isFenced) return;
+        batch.fates.shift();
+      }
+    }
   }
 
   /** Keeps the gravest trouble of a round: a refusal before a time-out. */
@@ -569,7 +614,7 @@ export class Turn {
       const to = batch.firstOpen;
       if (to > batch.committed && !this.#commitUpTo(batch, to)) return;
       if (batch.committed < batch.count) return;
-      if (batch.isFinished) {
+      if (batch.isFinished && batch.fates.length === 0) {
         this.#inFlight.splice(index, 1);
         this.#free.push(batch);
       } else index += 1;

@@ -1,0 +1,449 @@
+import assert from 'node:assert/strict';
+import type { RegionTranscoder } from '../../src/codec/region-transcoder.ts';
+import type { TextBuffer } from '../../src/codec/transcode.ts';
+import type { Seat } from '../../src/engine/seat.ts';
+import { type Control, GATE_WORD } from '../../src/lane/control.ts';
+import { FRAME_HEADER_BYTES, STAMP_AT } from '../../src/lane/layout.ts';
+import type { LaneProducer } from '../../src/lane/producer.ts';
+import type { Region } from '../../src/lane/region.ts';
+import {
+  BACKLOGS_DONE,
+  DELIVERED,
+  EXPIRED,
+  IN_HAND,
+  OVERFLOW_OLDEST,
+  RECOVERED,
+  REJECTED,
+  RELEASED,
+  type Settlement,
+  SHUTDOWN,
+  SPOOL_END,
+  SPOOL_SETTLED,
+  SPOOLED,
+  UNSPOOLED,
+} from '../../src/lane/settlement.ts';
+import type { Sink } from '../../src/sink/sink.ts';
+import type { SpoolFileSystem } from '../../src/spool/file-system.ts';
+import type { WorkerConfig } from '../../src/worker/contract.ts';
+import type { TurnTools } from '../../src/worker/turn.ts';
+import type { MemoryDisk } from '../memory-disk.ts';
+import type { ModelReceiver } from './model-receiver.ts';
+import type { Subject } from './subject.ts';
+import { type Actor, Killed, type World } from './world.ts';
+
+/** What is possible in one run of the model; drawn from the seed. */
+export interface Weather {
+  readonly lanes: number;
+  readonly inFlightMax: number;
+  readonly overflow: 'drop-newest' | 'drop-oldest';
+  readonly spool: 'none' | 'pressure' | 'always';
+  readonly fsync: 'interval' | 'batch';
+  readonly retries: number | 'forever';
+  readonly spoolBytesMax: number;
+  /** Share of the accesses of a worker at which its thread ends. */
+  readonly kills: number;
+  /** Share at which its lane is given to another turn, while it goes on. */
+  readonly takeovers: number;
+  /** Share of the calls of the disk that fail. */
+  readonly diskFailures: number;
+}
+
+const LANE_BYTES: number = 16 * 1024;
+const FRAME_BYTES: number = FRAME_HEADER_BYTES + 8 + 128;
+const SPOOL = '/spool';
+const RETRY_BASE_MS = 20;
+const CRASH_NOTICE_MS = 20;
+
+/** One process of the model: its shared memory, its turns, and its part of the account. */
+export class ModelProcess {
+  readonly seats: readonly Seat[];
+  readonly producers: readonly LaneProducer[];
+  readonly control: Control;
+  readonly #world: World;
+  readonly #subject: Subject;
+  readonly #weather: Weather;
+  readonly #receiver: ModelReceiver;
+  readonly #config: WorkerConfig;
+  readonly #fileSystem: SpoolFileSystem;
+  readonly #folder: ReturnType<Subject['folder']['SpoolFolder']['claim']> | undefined;
+  readonly #backlogSeat: Seat;
+  readonly #region: Region;
+  readonly #turns = new Set<Actor>();
+  /** Numbers of the records accepted, by lane, in order. */
+  readonly accepted: number[][];
+  #isOver = false;
+
+  constructor(
+    parts: {
+      readonly world: World;
+      readonly subject: Subject;
+      readonly weather: Weather;
+      readonly receiver: ModelReceiver;
+      readonly disk: MemoryDisk;
+    },
+    pid: number,
+  ) {
+    const { world, subject, weather, receiver, disk } = parts;
+    this.#world = world;
+    this.#subject = subject;
+    this.#weather = weather;
+    this.#receiver = receiver;
+    this.control = subject.control.Control.create();
+    this.#fileSystem = this.#watch(disk.fileSystem);
+    const processes = {
+      self: { pid, start: String(pid), place: 'here' },
+      startOf: (other: number) => (other === pid ? String(pid) : undefined),
+    };
+    this.#folder =
+      weather.spool === 'none'
+        ? undefined
+        : subject.folder.SpoolFolder.claim({ directory: SPOOL }, { ...this.#edge, processes });
+    this.#region = subject.region.Region.create({
+      lanes: weather.lanes,
+      laneBytes: LANE_BYTES,
+      id: 1,
+      baseMs: Date.now(),
+    });
+    this.#config = this.#configOf(weather);
+    this.accepted = Array.from({ length: weather.lanes }, () => []);
+    this.seats = this.accepted.map(
+      (_, lane) => new subject.seat.Seat(this.#region, lane, 'supervisor'),
+    );
+    this.producers = this.accepted.map(
+      (_, lane) => new subject.producer.LaneProducer(this.#region, lane),
+    );
+    const backlog = subject.region.Region.create({
+      lanes: 1,
+      laneBytes: LANE_BYTES,
+      id: 0,
+      baseMs: Date.now(),
+    });
+    this.#backlogSeat = new subject.seat.Seat(backlog, 0, 'supervisor');
+    this.#backlogSeat.backlogs = this.#folder?.backlogs.map(({ directory }) => directory) ?? [];
+    if (this.#backlogSeat.backlogs.length > 0 && this.#backlogSeat.wake()) {
+      this.#post(this.#backlogSeat);
+    }
+  }
+
+  #configOf(weather: Weather): WorkerConfig {
+    const spool = {
+      directory: this.#folder?.directory ?? '',
+      segmentBytes: 1024,
+      maxBytes: weather.spoolBytesMax,
+      lanes: weather.lanes,
+      fsync: weather.fsync,
+      mode: 0o600,
+      use: weather.spool === 'always' ? ('always' as const) : ('pressure' as const),
+      laneRecords: 20,
+    };
+    return {
+      control: this.control.memory,
+      text: {} as WorkerConfig['text'],
+      batch: { recordsMax: 5, bytesMax: 100_000, lingerMs: 5 },
+      retry: { retries: weather.retries, baseMs: RETRY_BASE_MS, capMs: 200 },
+      pace: 'stream',
+      onExhausted: 'expire',
+      inFlightMax: weather.inFlightMax,
+      attemptTimeoutMs: 300,
+      idleMs: 30,
+      spool: weather.spool === 'none' ? undefined : spool,
+      deadLetter: undefined,
+      sink: undefined,
+    };
+  }
+
+  get #edge(): { fileSystem: SpoolFileSystem; clock: { nowMs(): number; monotonicMs(): number } } {
+    const clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() };
+    return { fileSystem: this.#fileSystem, clock };
+  }
+
+  /** The disk as this process's threads see it: it may fail, write a part only, and be cut off by a death. */
+  #watch(disk: SpoolFileSystem): SpoolFileSystem {
+    const { dice } = this.#world;
+    const watched: Record<string, unknown> = { ...disk };
+    const mayFail = new Set([
+      'write',
+      'sync',
+      'create',
+      'open',
+      'syncDirectory',
+      'truncate',
+      'read',
+    ]);
+    for (const [name, run] of Object.entries(disk) as [string, (...args: never[]) => unknown][]) {
+      watched[name] = (...args: never[]) => {
+        this.#world.access();
+        const isWorker = this.#world.actor !== this.#world.main;
+        if (isWorker && mayFail.has(name) && dice.isBelow(this.#weather.diskFailures)) {
+          throw Object.assign(new Error('EIO: made up'), {
+            code: dice.isBelow(0.5) ? 'EIO' : 'ENOSPC',
+          });
+        }
+        return run(...args);
+      };
+    }
+    const write = watched.write as SpoolFileSystem['write'];
+    watched.write = (fd: number, bytes: Uint8Array, at: number) => {
+      const isShort = bytes.length > 1 && dice.isBelow(0.05);
+      return write(fd, isShort ? bytes.subarray(0, dice.below(bytes.length - 1) + 1) : bytes, at);
+    };
+    return watched as unknown as SpoolFileSystem;
+  }
+
+  /** One record of a lane. False: there was no room. */
+  track(lane: number, id: number): boolean {
+    const producer = this.producers[lane];
+    const seat = this.seats[lane];
+    const accepted = this.accepted[lane];
+    assert.ok(producer !== undefined && seat !== undefined && accepted !== undefined);
+    const frame = new Uint8Array(FRAME_BYTES);
+    const view = new DataView(frame.buffer);
+    view.setUint32(STAMP_AT, Date.now() - this.#region.baseMs, true);
+    view.setUint32(FRAME_HEADER_BYTES, id, true);
+    for (let tries = 0; !producer.offer(frame); tries += 1) {
+      if (this.#weather.overflow === 'drop-newest' || tries > 3) {
+        producer.countOverflow();
+        return false;
+      }
+      seat.dropOldest(({ usedBytes }) => LANE_BYTES - usedBytes < 2 * FRAME_BYTES);
+    }
+    accepted.push(id);
+    if (producer.needsTurn()) this.#post(seat);
+    return true;
+  }
+
+  flush(): void {
+    for (const seat of this.seats) if (seat.requestFlush()) this.#post(seat);
+  }
+
+  /** Takes the lane of a turn away from it, as the supervisor does with one that seems to hang. */
+  takeOver(lane: number): void {
+    const seat = this.seats[lane];
+    if (seat?.isAttended === true) this.#post(seat);
+  }
+
+  /** Puts what is left on disk, as close() does at the end of its time. */
+  save(): void {
+    this.control.mode = this.#subject.control.MODE_SAVE;
+    for (const seat of this.seats) if (seat.wake()) this.#post(seat);
+  }
+
+  /** Ends in good order; whatever is left is counted. */
+  stop(): void {
+    this.control.mode = this.#subject.control.MODE_STOP;
+    for (const seat of [...this.seats, this.#backlogSeat]) seat.wake();
+  }
+
+  get isStopped(): boolean {
+    return this.#turns.size === 0;
+  }
+
+  dropRest(): void {
+    for (const seat of this.seats) seat.dropRest();
+    this.#isOver = true;
+    this.#folder?.release();
+  }
+
+  /** Ends at once: kill -9. Returns the numbers of the records that were only in memory. */
+  kill(): number[] {
+    for (const turn of this.#turns) turn.isDead = true;
+    this.#isOver = true;
+    return this.seats.flatMap((seat, lane) => {
+      const { headSeq } = seat.read();
+      return this.accepted[lane]?.slice(headSeq >>> 0) ?? [];
+    });
+  }
+
+  #post(seat: Seat): void {
+    if (this.#isOver) return;
+    const term = this.#world.as(this.#world.main, () => seat.beginTerm(performance.now()));
+    const turn: Actor = { name: `${seat.name}#${term}`, accesses: 0, isDead: false };
+    this.#turns.add(turn);
+    this.#world.at(0, turn, () => {
+      this.#attend(seat, { term, turn }).then(
+        () => this.#turns.delete(turn),
+        (error: unknown) => this.#noteCrash(seat, { term, turn, error }),
+      );
+    });
+  }
+
+  /** A thread is gone; its lane gets another turn, as soon as that is noticed. */
+  noteDeath(turn: Actor): void {
+    const [name, term] = turn.name.split('#');
+    const seat = [...this.seats, this.#backlogSeat].find((one) => one.name === name);
+    this.#turns.delete(turn);
+    this.#world.at(CRASH_NOTICE_MS, this.#world.main, () => {
+      this.#subject.gate.endProbe(this.control);
+      if (seat?.term === Number(term)) this.#post(seat);
+    });
+  }
+
+  #noteCrash(
+    seat: Seat,
+    { term, turn, error }: { term: number; turn: Actor; error: unknown },
+  ): void {
+    if (turn.isDead || error instanceof Killed) return;
+    assert.fail(
+      `a turn of ${seat.name} (term ${term}) broke: ${error instanceof Error ? error.stack : error}`,
+    );
+  }
+
+  async #attend(seat: Seat, { term, turn }: { term: number; turn: Actor }): Promise<void> {
+    const { consumer, turn: turns, backlogTurn } = this.#subject;
+    const lane = consumer.LaneConsumer.claim(seat.region, {
+      lane: seat.lane,
+      term,
+      owner: 1,
+    });
+    if (lane === undefined) return;
+    const tools = this.#toolsFor(turn, seat.region);
+    const { spool } = this.#config;
+    if (seat.backlogs !== undefined && spool !== undefined) {
+      await new backlogTurn.BacklogTurn(lane, tools, spool).run(seat.backlogs);
+    } else await new turns.Turn(lane, tools).run();
+  }
+
+  #toolsFor(turn: Actor, region: Region): TurnTools {
+    const { gate: gates, ledger: ledgers, delivery: deliveries } = this.#subject;
+    const gate = new gates.Gate(this.control, 'breaker');
+    const ledger = new ledgers.LedgerWriter(this.control.floats, this.control.slotFloatAt(0));
+    const sink: Sink = this.#receiver.sinkFor(turn);
+    const delivery = new deliveries.Delivery({
+      sink,
+      gate,
+      ledger,
+      limits: this.#config.retry,
+      attemptTimeoutMs: this.#config.attemptTimeoutMs,
+      onExhausted: 'expire',
+      deadLetter: undefined,
+      onTrouble: () => {},
+    });
+    return {
+      config: this.#config,
+      control: this.control,
+      ledger,
+      transcoder: numbersOf(region),
+      sink,
+      delivery,
+      gate,
+      beat: () => {},
+      onTrouble: () => {},
+      onSettled: () => {},
+      spoolEdge: this.#edge,
+    };
+  }
+
+  /** Posts a turn for what nobody attends though it has something to do: what the supervisor's watch is for. */
+  look(): void {
+    const backlogs = this.#backlogSeat.backlogs ?? [];
+    const isReplayed = this.#backlogSeat.read().count(BACKLOGS_DONE) >= backlogs.length;
+    if (!isReplayed && this.#backlogSeat.wake()) this.#post(this.#backlogSeat);
+  }
+
+  /** Whether nothing is left to be done, in memory or on disk. */
+  get isDrained(): boolean {
+    const backlogs = this.#backlogSeat.backlogs ?? [];
+    if (this.#backlogSeat.read().count(BACKLOGS_DONE) < backlogs.length) return false;
+    return this.seats.every((seat) => seat.isSettledUpTo(seat.tail) && seat.spooled === 0);
+  }
+
+  /** Adds up the counters of all lanes. */
+  sum(counter: number): number {
+    return [...this.seats, this.#backlogSeat].reduce(
+      (total, seat) => total + seat.read().count(counter),
+      0,
+    );
+  }
+
+  /** Throws if the accounts of any lane do not add up. */
+  check(): void {
+    for (const seat of this.seats) this.#checkSeat(seat);
+    const state = this.#backlogSeat.read();
+    const onDisk = state.count(SPOOL_END) - state.count(SPOOL_SETTLED);
+    assert.equal(onDisk, state.count(RECOVERED) - state.count(UNSPOOLED), 'the replay adds up');
+    assert.equal(goneOf(state), state.count(UNSPOOLED), 'what the replay settled');
+  }
+
+  #checkSeat(seat: Seat): void {
+    const state = seat.read();
+    const { accepted, tail, tailSeq } = seat;
+    const queued = (tailSeq - state.headSeq) >>> 0;
+    assert.equal(
+      state.count(RELEASED) + queued,
+      accepted,
+      `${seat.name}: accepted = left + queued`,
+    );
+    const onDisk = state.count(SPOOL_END) - state.count(SPOOL_SETTLED);
+    assert.equal(
+      state.count(RELEASED),
+      goneOf(state) + onDisk + state.count(IN_HAND),
+      `${seat.name}: what left the ring has one fate each`,
+    );
+    assert.ok(onDisk >= 0 && state.count(IN_HAND) >= 0, `${seat.name}: no level is negative`);
+    assert.ok(
+      ((state.pin - state.head) | 0) >= 0 && ((tail - state.pin) | 0) >= 0,
+      'head <= pin <= tail',
+    );
+    assert.equal(state.count(SPOOLED) - state.count(UNSPOOLED), onDisk, `${seat.name}: spooled`);
+  }
+
+  /** Records that were given up, in whatever way, as the accounts say. */
+  get dropped(): number {
+    return this.sum(OVERFLOW_OLDEST) + this.sum(EXPIRED) + this.sum(SHUTDOWN);
+  }
+
+  describe(): string {
+    const gate = Array.from(this.control.words.subarray(GATE_WORD, GATE_WORD + 6)).join(' ');
+    const turns = [...this.#turns].map(
+      ({ name, accesses }) => `${name} after ${accesses} accesses`,
+    );
+    const backlog = this.#backlogSeat.read();
+    const left = backlog.count(SPOOL_END) - backlog.count(SPOOL_SETTLED);
+    return `at ${this.#world.nowMs}; gate ${gate} at ${this.control.nowMs()}; turns: ${turns.join(', ')}; backlogs ${backlog.count(BACKLOGS_DONE)}/${this.#backlogSeat.backlogs?.length}, ${left} records\n${this.#lanes()}`;
+  }
+
+  #lanes(): string {
+    return this.seats
+      .map((seat) => {
+        const state = seat.read();
+        const counts = {
+          DELIVERED,
+          REJECTED,
+          OVERFLOW_OLDEST,
+          EXPIRED,
+          SHUTDOWN,
+          SPOOLED,
+          UNSPOOLED,
+          IN_HAND,
+          SPOOL_END,
+          SPOOL_SETTLED,
+        };
+        const shown = Object.entries(counts).map(
+          ([name, counter]) => `${name} ${state.count(counter)}`,
+        );
+        return `${seat.name}: head ${state.headSeq} tail ${seat.tailSeq} ${shown.join(' ')}`;
+      })
+      .join('\n');
+  }
+}
+
+function goneOf(state: Settlement): number {
+  const fates = [DELIVERED, REJECTED, OVERFLOW_OLDEST, EXPIRED, SHUTDOWN];
+  return fates.reduce((sum, counter) => sum + state.count(counter), 0);
+}
+
+/** Turns a frame of the model into its text: its number. */
+function numbersOf(region: Region): RegionTranscoder {
+  const transcoder = {
+    append: (frameAt: number, text: TextBuffer) => {
+      const line = Buffer.from(
+        `{"id":${region.view.getUint32(frameAt + FRAME_HEADER_BYTES, true)}}`,
+      );
+      text.ensure(line.length + 1);
+      text.bytes.set(line, text.at);
+      text.at += line.length;
+    },
+    appendSpan: () => 0,
+  };
+  return transcoder as unknown as RegionTranscoder;
+}

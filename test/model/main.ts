@@ -1,0 +1,76 @@
+import { Command } from 'commander';
+import { explore } from './interleave.ts';
+import { LANE_LITMUSES } from './lane-cases.ts';
+import { MODEL_MISTAKES } from './mistakes.ts';
+import { runModel } from './run.ts';
+import { loadSubject, type Subject } from './subject.ts';
+import { Killed } from './world.ts';
+
+interface Flags {
+  readonly seeds: string;
+  readonly from: string;
+  readonly litmus?: boolean;
+  readonly mistakes?: boolean;
+}
+
+interface Seeds {
+  readonly from: number;
+  readonly count: number;
+}
+
+// A thread that was killed leaves promises that nobody waits for.
+process.on('unhandledRejection', (error) => {
+  if (!(error instanceof Killed)) throw error;
+});
+
+/** Runs seed after seed. Throws at the first that breaks something. */
+async function runSeeds(subject: Subject, { from, count }: Seeds): Promise<void> {
+  const sums = { records: 0, taken: 0, dropped: 0, kills: 0, takeovers: 0, events: 0 };
+  const startMs = Date.now();
+  for (let seed = from; seed < from + count; seed += 1) {
+    const result = await runModel(subject, { seed });
+    for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key];
+  }
+  console.log(`${count} seeds from ${from} in ${Date.now() - startMs} ms: ${JSON.stringify(sums)}`);
+}
+
+/** Whether the model finds each deliberate mistake. */
+async function runMistakes(seeds: Seeds): Promise<void> {
+  for (const { mistake, mutation } of MODEL_MISTAKES) {
+    const found = await runSeeds(await loadSubject([mutation]), seeds).then(
+      () => undefined,
+      (error: unknown) => String(error).split('\n')[0],
+    );
+    if (found === undefined) throw new Error(`not found: ${mistake}`);
+    console.log(`found: ${mistake}: ${found}`);
+  }
+}
+
+async function main(flags: Flags): Promise<void> {
+  const seeds = { from: Number(flags.from), count: Number(flags.seeds) };
+  if (flags.litmus === true) {
+    for (const { rule, make } of LANE_LITMUSES) {
+      const { states, ends } = await explore(make(await loadSubject()));
+      console.log(`${rule}: ${states} states, ${ends} ends`);
+    }
+  }
+  if (flags.mistakes === true) await runMistakes(seeds);
+  else await runSeeds(await loadSubject(), seeds);
+}
+
+const flags = new Command('test:model')
+  .description('runs lanes, turns and spool in seeded interleavings with deaths and faults')
+  .option('--seeds <n>', 'how many', '2000')
+  .option('--from <n>', 'the first', String(Date.now() % 1_000_000))
+  .option('--litmus', 'also every order of steps of all small cases (minutes)')
+  .option('--mistakes', 'instead: whether deliberate mistakes are found in so many seeds')
+  .parse()
+  .opts<Flags>();
+try {
+  await main(flags);
+} catch (error) {
+  const [, seed] = /seed (\d+)/.exec(String(error)) ?? [];
+  console.error(error);
+  if (seed !== undefined) console.error(`npm run test:model -- --from ${seed} --seeds 1`);
+  process.exitCode = 1;
+}

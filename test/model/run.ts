@@ -1,0 +1,308 @@
+import assert from 'node:assert/strict';
+import { IN_HAND, REJECTED } from '../../src/lane/settlement.ts';
+import { MemoryDisk } from '../memory-disk.ts';
+import { ModelProcess, type Weather } from './lane-world.ts';
+import { ModelReceiver } from './model-receiver.ts';
+import type { Subject } from './subject.ts';
+import { type Actor, type Dice, World } from './world.ts';
+
+/** How one run of the model ends: by itself, by a death of the process, or of the machine. */
+type Ending = 'close' | 'save' | 'kill' | 'power';
+
+export interface ModelResult {
+  readonly seed: number;
+  readonly records: number;
+  readonly taken: number;
+  readonly dropped: number;
+  readonly kills: number;
+  readonly takeovers: number;
+  readonly events: number;
+}
+
+/** What happens at a certain access of a certain turn instead of at random. */
+export interface Strike {
+  readonly access: number;
+  readonly what: 'kill' | 'take over' | 'exit';
+}
+
+const RUNS_MAX = 3;
+const SPOOL_PLENTY = 1e9;
+const EVENTS_MAX = 40_000;
+/** One record in so many is refused by the receiver. */
+const POISON_EVERY = 61;
+/** Number of the lane in a record's number: record `n` of lane `l` has `n * LANES + l`. */
+const LANES = 4;
+
+/** Runs the model once. Throws what is wrong, with the seed. */
+export async function runModel(
+  subject: Subject,
+  { seed, strike }: { readonly seed: number; readonly strike?: Strike },
+): Promise<ModelResult> {
+  const model = new Model(subject, seed, strike);
+  try {
+    return await model.run();
+  } catch (error) {
+    throw new Error(
+      `seed ${seed}${strike === undefined ? '' : ` ${JSON.stringify(strike)}`}: ${error instanceof Error ? error.message : error}\n${model.describe()}`,
+      { cause: error },
+    );
+  }
+}
+
+class Model {
+  readonly #seed: number;
+  readonly #subject: Subject;
+  readonly #world: World;
+  readonly #dice: Dice;
+  readonly #weather: Weather;
+  readonly #receiver: ModelReceiver;
+  readonly #disk = new MemoryDisk();
+  readonly #strike: Strike | undefined;
+  /** Records that may be lost: they were only in memory when the process died. */
+  readonly #inMemory = new Set<number>();
+  /** Count of the first record of each run. */
+  readonly #starts: number[] = [];
+  #process: ModelProcess | undefined;
+  #next = 0;
+  #accesses = 0;
+  #kills = 0;
+  #takeovers = 0;
+  #dropped = 0;
+  #rejected = 0;
+  /** Records that a process which died at once may have lost from its account. */
+  #uncounted = 0;
+  #accepted: number[] = [];
+  #mayKill = true;
+  #isInside = false;
+
+  constructor(subject: Subject, seed: number, strike: Strike | undefined) {
+    this.#seed = seed;
+    this.#subject = subject;
+    this.#strike = strike;
+    this.#world = new World(seed);
+    this.#dice = this.#world.dice;
+    this.#weather = weatherOf(this.#dice, strike !== undefined);
+    this.#receiver = new ModelReceiver(this.#world, (id) => id % POISON_EVERY === 7);
+    this.#world.onAccess = (actor) => this.#onAccess(actor);
+  }
+
+  async run(): Promise<ModelResult> {
+    await this.#world.live(async () => {
+      const runs = this.#weather.spool === 'none' ? 1 : 1 + this.#dice.below(RUNS_MAX);
+      for (let run = 1; run <= runs; run += 1) await this.#oneProcess(run, run === runs);
+    });
+    this.#checkAll();
+    return {
+      seed: this.#seed,
+      records: this.#accepted.length,
+      taken: new Set(this.#receiver.taken).size,
+      dropped: this.#dropped,
+      kills: this.#kills,
+      takeovers: this.#takeovers,
+      events: this.#world.events,
+    };
+  }
+
+  describe(): string {
+    return `${JSON.stringify(this.#weather)}\n${this.#process?.describe() ?? ''}`;
+  }
+
+  async #oneProcess(run: number, isLast: boolean): Promise<void> {
+    const process = new ModelProcess(
+      {
+        world: this.#world,
+        subject: this.#subject,
+        weather: this.#weather,
+        receiver: this.#receiver,
+        disk: this.#disk,
+      },
+      run,
+    );
+    this.#process = process;
+    this.#starts.push(this.#next);
+    this.#mayKill = true;
+    for (let step = 0; step < 30; step += 1) {
+      this.#act(process);
+      const untilMs = this.#world.nowMs + this.#dice.below(60);
+      await this.#pass(process, () => this.#world.nowMs >= untilMs);
+    }
+    await this.#end(process, isLast ? 'close' : this.#drawEnding());
+    this.#accepted.push(...process.accepted.flat());
+    this.#dropped += process.dropped;
+    this.#rejected += process.sum(REJECTED);
+  }
+
+  #drawEnding(): Ending {
+    const endings: readonly Ending[] = [
+      'save',
+      'kill',
+      this.#weather.fsync === 'batch' ? 'power' : 'kill',
+    ];
+    return endings[this.#dice.below(endings.length)] ?? 'save';
+  }
+
+  /** What the game and the world do meanwhile. */
+  #act(process: ModelProcess): void {
+    const dice = this.#dice;
+    const draw = dice.below(10);
+    if (draw < 6) {
+      const count = dice.below(12);
+      for (let index = 0; index < count; index += 1) this.#track(process);
+    } else if (draw === 6) process.flush();
+    else if (draw === 7)
+      this.#receiver.mood = (['well', 'dead', 'moody'] as const)[dice.below(3)] ?? 'well';
+    else if (draw === 8) for (let index = 0; index < 60; index += 1) this.#track(process);
+    else this.#world.wallShiftMs += (dice.next() - 0.5) * 7_200_000;
+  }
+
+  #track(process: ModelProcess): void {
+    const lane = this.#dice.below(this.#weather.lanes);
+    process.track(lane, this.#next * LANES + lane);
+    this.#next += 1;
+  }
+
+  async #end(process: ModelProcess, ending: Ending): Promise<void> {
+    // Whoever dies last may have been about to count what it had just removed for room.
+    const removes = this.#weather.spoolBytesMax < SPOOL_PLENTY && ending !== 'close';
+    if (removes) this.#uncounted = Number.POSITIVE_INFINITY;
+    if (ending === 'kill' || ending === 'power') {
+      for (const id of process.kill()) this.#inMemory.add(id);
+      this.#uncounted += process.sum(IN_HAND);
+      if (ending === 'power') this.#disk.losePower(() => this.#dice.next());
+      return;
+    }
+    if (ending === 'close') {
+      // Calm: the receiver is well, nobody dies any more. Then everything must come to its end.
+      this.#mayKill = false;
+      this.#receiver.mood = 'well';
+      process.flush();
+      assert.ok(await this.#pass(process, () => process.isDrained), 'something is stuck');
+    } else {
+      process.save();
+      const untilMs = this.#world.nowMs + 200;
+      await this.#pass(process, () => this.#world.nowMs >= untilMs);
+    }
+    this.#mayKill = false;
+    process.stop();
+    await this.#pass(process, () => process.isStopped);
+    process.dropRest();
+  }
+
+  /** Lets time pass, and looks at the accounts after every event. */
+  #pass(process: ModelProcess, isDone: () => boolean): Promise<boolean> {
+    let events = 0;
+    const look = () => {
+      events += 1;
+      process.check();
+      if (events % 50 === 0) process.look();
+      return isDone();
+    };
+    const tick = () => {
+      if (process !== this.#process) return;
+      this.#world.at(100, this.#world.main, tick);
+    };
+    tick();
+    return this.#world.run(look, { eventsMax: EVENTS_MAX });
+  }
+
+  /** What may happen between any two accesses of a turn. */
+  #onAccess(actor: Actor): void {
+    if (this.#isInside || !this.#mayKill || this.#process === undefined) return;
+    this.#accesses += 1;
+    if (this.#strike !== undefined) {
+      if (this.#strike.access === this.#accesses) this.#strikeAt(actor, this.#strike.what);
+      return;
+    }
+    const { kills, takeovers } = this.#weather;
+    const draw = this.#dice.next();
+    if (draw < kills) this.#strikeAt(actor, 'kill');
+    else if (draw < kills + takeovers) this.#strikeAt(actor, 'take over');
+    else if (draw < kills + takeovers + 0.002)
+      this.#inside(() => this.#track(this.#process as ModelProcess));
+  }
+
+  #strikeAt(actor: Actor, what: Strike['what']): void {
+    const process = this.#process;
+    if (process === undefined) return;
+    if (what === 'take over') {
+      this.#takeovers += 1;
+      const lane = this.#dice.below(this.#weather.lanes);
+      this.#inside(() => process.takeOver(lane));
+      return;
+    }
+    this.#kills += 1;
+    actor.isDead = true;
+    process.noteDeath(actor);
+  }
+
+  /** The engine's thread does something while a turn is in the middle of what it does. */
+  #inside(run: () => void): void {
+    this.#isInside = true;
+    try {
+      this.#world.as(this.#world.main, run);
+    } finally {
+      this.#isInside = false;
+    }
+  }
+
+  /** No loss that is not accounted for, and the order of each lane. */
+  #checkAll(): void {
+    const { taken } = this.#receiver;
+    const known = new Set(this.#accepted);
+    const arrived = new Set(taken);
+    for (const id of arrived) assert.ok(known.has(id), `${id} was never accepted`);
+    const missing = this.#accepted.filter((id) => !arrived.has(id) && !this.#inMemory.has(id));
+    const poison = missing.filter((id) => id % POISON_EVERY === 7).length;
+    const lost = missing.length - poison;
+    assert.ok(
+      lost <= this.#dropped + this.#uncounted,
+      `${lost} records are lost, ${this.#dropped} are accounted for`,
+    );
+    assert.ok(poison <= this.#rejected + this.#dropped, 'poison is accounted for');
+    // The request of a turn that lost its lane may arrive when its records have been given up, and later ones sent.
+    const hasEchoes = this.#dropped > 0 && this.#kills + this.#takeovers > 0;
+    if (this.#weather.inFlightMax === 1 && !hasEchoes) this.#checkOrder();
+  }
+
+  #checkOrder(): void {
+    const seen = new Set<number>();
+    const lasts = new Map<number, number>();
+    for (const id of this.#receiver.taken) {
+      if (seen.has(id)) continue;
+      seen.add(id);
+      const lane = id % LANES;
+      const last = lasts.get(lane) ?? -1;
+      assert.ok(
+        id > last || this.#isEarlierRun(id, last),
+        `lane ${lane}: ${id} came after ${last}`,
+      );
+      lasts.set(lane, Math.max(last, id));
+    }
+  }
+
+  /** Records of an earlier run are replayed beside those of the present one. */
+  #isEarlierRun(id: number, last: number): boolean {
+    return this.#runOf(id) < this.#runOf(last);
+  }
+
+  #runOf(id: number): number {
+    return this.#starts.findLastIndex((start) => Math.floor(id / LANES) >= start);
+  }
+}
+
+function weatherOf(dice: Dice, isCalm: boolean): Weather {
+  const pick = <T>(values: readonly [T, ...T[]]): T =>
+    values[dice.below(values.length)] ?? values[0];
+  return {
+    lanes: 1 + dice.below(2),
+    inFlightMax: pick([1, 1, 3]),
+    overflow: pick(['drop-newest', 'drop-oldest']),
+    spool: pick(['none', 'pressure', 'pressure', 'always']),
+    fsync: pick(['interval', 'batch']),
+    retries: pick(['forever', 'forever', 3] as const),
+    spoolBytesMax: pick([SPOOL_PLENTY, SPOOL_PLENTY, 8 * 1024]),
+    kills: isCalm ? 0 : pick([0, 0.0005, 0.002]),
+    takeovers: isCalm ? 0 : pick([0, 0.001]),
+    diskFailures: isCalm ? 0 : pick([0, 0, 0.02]),
+  };
+}
