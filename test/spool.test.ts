@@ -151,6 +151,51 @@ test('close() right after a start delivers what an earlier run left', async () =
   assert.equal(stats.delivered, 500);
 });
 
+test("replay: 'first' keeps the order of a user's records across a restart", async () => {
+  const directory = newDirectory();
+  await receiver.setFaults(DEAD);
+  const first = open(directory);
+  trackMany(first.ta, 500);
+  assert.equal((await first.ta.close({ timeoutMs: 15_000 })).spooled, 500);
+  await receiver.setFaults([{ action: { kind: 'delay', ms: 20 } }]);
+  const { ta } = open(directory, { spool: { directory, replay: 'first' } });
+  trackMany(ta, 500, 500);
+  await until(() => ta.stats().delivered === 1000, 'all is delivered');
+  assertBalanced(await ta.close());
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.deepEqual({ unique, duplicates }, { unique: 1000, duplicates: 0 });
+  await assertOrder();
+});
+
+// Goal: whoever watches one number learns that something is stuck. Method: hold records in each place where they can be.
+test('the age of the oldest record rises in the ring, on disk, in a backlog, and when the clock is set back', async () => {
+  const isOld = (ta: Analytics) => () => ta.stats().oldestAgeMs > 200;
+  await receiver.setFaults(DEAD);
+  const directory = newDirectory();
+  const inRing = open(newDirectory());
+  trackMany(inRing.ta, 10);
+  const onDisk = open(directory, { durability: 'spool-first' });
+  trackMany(onDisk.ta, 10);
+  await until(isOld(inRing.ta), 'the ring is seen to be stuck');
+  await until(() => onDisk.ta.stats().spooled === 10, 'all is on disk');
+  await until(isOld(onDisk.ta), 'the disk is seen to be stuck');
+  const realNow = Date.now;
+  Date.now = () => realNow() - 3_600_000;
+  try {
+    await until(isOld(inRing.ta), 'the clock makes no difference');
+    await until(isOld(onDisk.ta), 'nor on disk');
+  } finally {
+    Date.now = realNow;
+  }
+  assertBalanced(await inRing.ta.close({ timeoutMs: 15_000 }));
+  assertBalanced(await onDisk.ta.close({ timeoutMs: 15_000 }));
+  const later = open(directory);
+  await until(isOld(later.ta), 'the backlog is seen to be stuck');
+  await receiver.setFaults([]);
+  assertBalanced(await later.ta.close({ timeoutMs: 15_000 }));
+  assert.equal(later.ta.stats().spooled, 0);
+});
+
 test('threads terminated while records go to disk and back lose nothing', async (context) => {
   const seed = Date.now() % 100_000;
   context.diagnostic(`seed ${seed}`);

@@ -10,6 +10,8 @@ export interface SpoolOptions {
   readonly fsync?: 'never' | 'interval' | 'batch';
   /** Permission of the files; default 0o600. */
   readonly mode?: number;
+  /** What an earlier run left is delivered 'beside' the new records (default), or 'first': new ones wait on disk until then, so that a user's order is kept across a restart. */
+  readonly replay?: 'beside' | 'first';
 }
 
 /** Options of every consumer's engine. */

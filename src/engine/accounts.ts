@@ -14,6 +14,7 @@ import {
 } from '../lane/ledger.ts';
 import type { LaneReading, Readings, ThreadReading } from '../lane/readings.ts';
 import {
+  BACKLOGS_DONE,
   CORRUPT,
   COUNTERS_END,
   DEAD_LETTERED,
@@ -222,12 +223,12 @@ export class Accounts {
       spoolAgeMs: 0,
     };
     const { backlogSeat } = this.#parts;
-    if (backlogSeat !== undefined) addLane(totals, backlogSeat.read());
+    if (backlogSeat !== undefined) addLane(totals, backlogSeat, backlogSeat.read());
     for (const seat of this.#seats()) {
       const { state, accepted, tailSeq } = lookAt(seat);
       totals.accepted += accepted;
       totals.overflowNewest += seat.overflowNewest;
-      addLane(totals, state);
+      addLane(totals, seat, state);
       const lane = laneReading(seat, { state, tailSeq });
       lanes.push(lane);
       totals.queued += lane.queued;
@@ -281,22 +282,27 @@ function laneReading(
     delivered: state.count(DELIVERED),
     spooled: state.count(SPOOL_END) - state.count(SPOOL_SETTLED),
   };
+  const isEmpty = reading.queued === 0 && state.count(IN_HAND) === 0;
+  const waitedMs = isEmpty ? 0 : seat.queuePatience.waitedMs(state.headSeq);
   // Reads the settlement anew, so it comes last.
-  const oldestMs = seat.oldestMs();
-  return {
-    ...reading,
-    oldestAgeMs: oldestMs === undefined ? 0 : Math.max(0, Date.now() - oldestMs),
-  };
+  const oldestMs = seat.oldestMs() ?? Number.POSITIVE_INFINITY;
+  return { ...reading, oldestAgeMs: Math.max(waitedMs, Date.now() - oldestMs) };
 }
 
 /** Adds the counters of a lane, and looks how old what it has on disk is. */
 function addLane(
   totals: { readonly counters: Float64Array; spoolAgeMs: number },
+  seat: Seat,
   state: Settlement,
 ): void {
   addCounters(totals.counters, state);
-  const oldestMs = state.count(SPOOL_OLDEST_MS);
-  if (oldestMs > 0) totals.spoolAgeMs = Math.max(totals.spoolAgeMs, Date.now() - oldestMs);
+  const settled = state.count(SPOOL_SETTLED);
+  const replayed = state.count(BACKLOGS_DONE);
+  const isEmpty = state.count(SPOOL_END) === settled && (seat.backlogs?.length ?? 0) <= replayed;
+  if (isEmpty) return;
+  const oldestMs = state.count(SPOOL_OLDEST_MS) || Number.POSITIVE_INFINITY;
+  const waitedMs = seat.diskPatience.waitedMs(settled + replayed);
+  totals.spoolAgeMs = Math.max(totals.spoolAgeMs, waitedMs, Date.now() - oldestMs);
 }
 
 function addCounters(counters: Float64Array, state: Settlement): void {

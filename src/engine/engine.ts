@@ -98,6 +98,7 @@ export class Engine {
         : new SpoolKeeper(plan, plan.spool, {
             post: (seat) => this.#supervisor.post(seat),
             onError: this.#onError,
+            control: this.#control,
           });
     this.#supervisor = new Supervisor({
       filename,

@@ -368,9 +368,10 @@ function readSpool(reader: OptionReader): SpoolOptionsPlan | undefined {
     });
     const fsync = inner.oneOf('fsync', ['never', 'interval', 'batch'] as const, 'interval');
     const mode = inner.integer('mode', { min: 0, max: 0o777, fallback: 0o600 });
+    const replay = inner.oneOf('replay', ['beside', 'first'] as const, 'beside');
     inner.finish();
     const use = durability === 'spool-first' ? 'always' : 'pressure';
-    return { directory: resolve(directory), maxBytes, segmentBytes, fsync, mode, use };
+    return { directory: resolve(directory), maxBytes, segmentBytes, fsync, mode, use, replay };
   });
 }
 

@@ -16,6 +16,8 @@ export interface SpoolOptionsPlan {
   readonly mode: number;
   /** 'always': on disk before anything is sent; 'pressure': what the ring can't hold or a dead receiver keeps. */
   readonly use: 'always' | 'pressure';
+  /** When what earlier runs left is delivered: beside the live records, or before them. */
+  readonly replay: 'beside' | 'first';
 }
 
 /** All a consumer says about its engine, checked and complete: made by `options.ts`, never changed. */

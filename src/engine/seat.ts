@@ -27,6 +27,7 @@ import {
   SPOOL_END,
   SPOOL_SETTLED,
 } from '../lane/settlement.ts';
+import { Patience } from './patience.ts';
 
 /** Records `[fromSeq, toSeq)` of a lane. */
 export interface SeqSpan {
@@ -46,6 +47,9 @@ export class Seat {
   postedMs = 0;
   /** Instead of a lane: folders of earlier runs that a turn is to replay. */
   backlogs: readonly string[] | undefined = undefined;
+  /** How long the oldest record of the ring, and of the disk, has been that. */
+  readonly queuePatience: Patience = new Patience();
+  readonly diskPatience: Patience = new Patience();
   /** Turns that died in a row without settling anything. */
   crashes = 0;
   readonly #committer: 'supervisor' | 'producer';

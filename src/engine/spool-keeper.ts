@@ -1,4 +1,5 @@
 import { MillraceError } from '../base/errors.ts';
+import { type Control, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import { LANE_BYTES_MIN } from '../lane/layout.ts';
 import { Region } from '../lane/region.ts';
 import { BACKLOGS_DONE } from '../lane/settlement.ts';
@@ -15,6 +16,7 @@ export interface SpoolKeeperHost {
   /** Nobody attends the replay: a turn must be posted. */
   post(seat: Seat): void;
   onError(error: MillraceError): void;
+  readonly control: Control;
 }
 
 /** The engine's hold on its part of the spool folder, and the lane in whose name earlier runs are replayed. */
@@ -56,6 +58,9 @@ export class SpoolKeeper {
 
   /** Starts the replay of what was found. */
   start(): void {
+    if (this.#spool.replay === 'first' && this.#folder.backlogs.length > 0) {
+      Atomics.store(this.#host.control.words, REPLAY_FIRST_WORD, 1);
+    }
     this.#add(this.#folder.backlogs);
   }
 

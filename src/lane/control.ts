@@ -42,6 +42,8 @@ const GATE_BASE_FLOAT: number = (GATE_WORD + 6) / 2;
 
 /** Size of what earlier runs left in the spool, in MiB; written by the worker that replays it. */
 export const BACKLOG_MIB_WORD = 96;
+/** 1: what earlier runs left goes first, and live records wait on disk until it is delivered. */
+export const REPLAY_FIRST_WORD = 97;
 
 /** What the workers are to tell the engine's thread as it happens: bits below. Written by the engine. */
 export const WATCH_WORD = 100;

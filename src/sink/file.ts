@@ -48,6 +48,8 @@ const PERIOD_WORD = 2;
 const UPKEEP_MS = 30_000;
 /** A torn line in a file that nobody has written to for so long was left by a writer that is gone, in ms. */
 const REST_MS = 2000;
+/** How often a file is looked at that may be at rest, in ms. */
+const LOOK_MS = 20;
 const LOOK_BACK_BYTES: number = 64 * 1024;
 const NEWLINE = 0x0a;
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
@@ -361,7 +363,11 @@ export class FileSink implements Sink {
     if (size === 0 || this.#endsWithLine(fd, size)) return;
     // Another process may be in the middle of its write right now: only a file at rest is touched.
     const restMs = this.#clock.nowMs() - this.#fileSystem.modifiedMs(fd);
-    if (restMs < REST_MS) pause(REST_MS - Math.max(0, restMs));
+    for (let leftMs = REST_MS - Math.max(0, restMs); leftMs > 0; leftMs -= LOOK_MS) {
+      pause(Math.min(LOOK_MS, leftMs));
+      // Looked at often, because a live writer ends its line within milliseconds, and whoever waits here shows no sign of life.
+      if (this.#fileSystem.size(fd) !== size) return;
+    }
     if (this.#fileSystem.size(fd) !== size) return;
     this.#fileSystem.truncate(fd, this.#endOfLastLine(fd, size));
   }

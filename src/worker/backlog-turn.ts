@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
-import { BACKLOG_MIB_WORD, MODE_STOP } from '../lane/control.ts';
+import { BACKLOG_MIB_WORD, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import {
   BACKLOG_AT,
   BACKLOG_LANE,
@@ -51,7 +51,7 @@ export class BacklogTurn {
       if (this.#isStopped) return 'stopped';
       const directory = directories[this.#lane.count(BACKLOGS_DONE)];
       if (directory !== undefined) await this.#replay(directory);
-      else if (await this.#rest()) return 'idle';
+      else if (await this.#finishAll()) return 'idle';
     }
     return this.#isStopped ? 'stopped' : 'fenced';
   }
@@ -60,7 +60,12 @@ export class BacklogTurn {
     return this.#tools.control.mode === MODE_STOP;
   }
 
-  /** True: the lane is given up. */
+  /** All is replayed: live records that waited for that may go. True: the lane is given up. */
+  #finishAll(): Promise<boolean> {
+    Atomics.store(this.#tools.control.words, REPLAY_FIRST_WORD, 0);
+    return this.#rest();
+  }
+
   async #rest(): Promise<boolean> {
     const { config } = this.#tools;
     const mark = {

@@ -173,7 +173,8 @@ export class LaneSpool {
       }
       this.#write(state, file);
     });
-    this.#oldestMs = this.records > 0 ? Date.now() : 0;
+    // Until the first record can be read, its age is not known.
+    this.#oldestMs = this.records > 0 ? file.counts().oldestMs || Date.now() : 0;
   }
 
   /** Records at the front that left without having been handed out. */

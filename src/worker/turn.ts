@@ -3,7 +3,13 @@ import { MillraceError } from '../base/errors.ts';
 import type { RegionTranscoder } from '../codec/region-transcoder.ts';
 import { TextBuffer } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
-import { type Control, MODE_RUN, MODE_SAVE, MODE_STOP } from '../lane/control.ts';
+import {
+  type Control,
+  MODE_RUN,
+  MODE_SAVE,
+  MODE_STOP,
+  REPLAY_FIRST_WORD,
+} from '../lane/control.ts';
 import type { SleepMark } from '../lane/doorbell.ts';
 import type { LedgerWriter } from '../lane/ledger.ts';
 import {
@@ -289,7 +295,13 @@ export class Turn {
   }
 
   #isSpooling(spool: LaneSpool): boolean {
-    return spool.isInUse || (this.#tools.control.mode === MODE_SAVE && !spool.isFailing);
+    if (spool.isInUse || this.#mustWait) return true;
+    return this.#tools.control.mode === MODE_SAVE && !spool.isFailing;
+  }
+
+  /** Whether records of earlier runs go before those of this lane. */
+  get #mustWait(): boolean {
+    return Atomics.load(this.#tools.control.words, REPLAY_FIRST_WORD) !== 0;
   }
 
   /** Whether what is under way has to make room, or somebody waits for it longer than the receiver lets us hope. */
@@ -396,7 +408,8 @@ export class Turn {
       return;
     }
     // The disk takes nothing: the receiver may, as long as that keeps the order.
-    if (spool.records === 0 && this.#underWay.size < this.#tools.config.inFlightMax) {
+    const hasRoom = this.#underWay.size < this.#tools.config.inFlightMax;
+    if (spool.records === 0 && hasRoom && !this.#mustWait) {
       await this.#send('flush');
     } else {
       const waits = [...this.#underWay, delay(DISK_PAUSE_MS)];
@@ -407,6 +420,7 @@ export class Turn {
   /** Starts delivering what the spool holds, behind what is under way. */
   #unspool(spool: LaneSpool): void {
     if (this.#unspooling !== undefined || spool.records === 0 || this.#isFenced) return;
+    if (this.#mustWait) return;
     this.#unspooling = this.#deliverSpool(spool).finally(() => {
       this.#unspooling = undefined;
     });
