@@ -25,7 +25,7 @@ import type { SpoolBatch } from '../spool/reader.ts';
 import type { SpoolPlan, TurnEnd } from './contract.ts';
 import type { SettleFacts } from './delivery.ts';
 import { spoolJob } from './spool-job.ts';
-import type { TurnTools } from './turn.ts';
+import type { TurnTools } from './turn-tools.ts';
 
 const MIB: number = 1024 * 1024;
 const RETRY_MS = 1000;

@@ -20,7 +20,8 @@ import type {
 import { DeadLetterFile } from './dead-letter.ts';
 import { Delivery } from './delivery.ts';
 import { Gate } from './gate.ts';
-import { Turn, type TurnTools } from './turn.ts';
+import { Turn } from './turn.ts';
+import type { TurnTools } from './turn-tools.ts';
 
 /** Regions a thread remembers; those of ended port threads give way. */
 const REGIONS_MAX = 64;

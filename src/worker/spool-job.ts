@@ -1,7 +1,7 @@
 import { DELIVERED } from '../lane/settlement.ts';
 import type { SpoolBatch } from '../spool/reader.ts';
 import type { DeliveryJob, SettleFacts, Span } from './delivery.ts';
-import type { TurnTools } from './turn.ts';
+import type { TurnTools } from './turn-tools.ts';
 
 /** The place a batch from disk came from. */
 export interface SpoolHome {

@@ -1,17 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
-import type { RegionTranscoder } from '../codec/region-transcoder.ts';
 import { TextBuffer } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
-import {
-  type Control,
-  MODE_RUN,
-  MODE_SAVE,
-  MODE_STOP,
-  REPLAY_FIRST_WORD,
-} from '../lane/control.ts';
+import { MODE_RUN, MODE_SAVE, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import type { SleepMark } from '../lane/doorbell.ts';
-import type { LedgerWriter } from '../lane/ledger.ts';
 import {
   DEAD_LETTERED,
   DELIVERED,
@@ -25,38 +17,18 @@ import {
   type Settlement,
   SPOOLED,
 } from '../lane/settlement.ts';
-import type { Sink } from '../sink/sink.ts';
-import type { SpoolEdge } from '../spool/lane.ts';
 import { type BatchTrigger, PendingBatch } from './batcher.ts';
-import type { Notice, TurnEnd, WorkerConfig } from './contract.ts';
+import type { Notice, TurnEnd } from './contract.ts';
 import {
-  type Delivery,
   type DeliveryEnd,
   type DeliveryJob,
   noteDiskWork,
   type SettleFacts,
   type Span,
 } from './delivery.ts';
-import type { Gate } from './gate.ts';
 import { LaneSpool, SPOOL_LINGER_MS } from './lane-spool.ts';
 import { spoolJob } from './spool-job.ts';
-
-/** What a thread lends to each of its turns. */
-export interface TurnTools {
-  readonly config: WorkerConfig;
-  readonly control: Control;
-  readonly ledger: LedgerWriter;
-  readonly transcoder: RegionTranscoder;
-  readonly sink: Sink;
-  readonly delivery: Delivery;
-  readonly gate: Gate;
-  /** Shows that the thread is alive. */
-  readonly beat: () => void;
-  readonly onTrouble: (error: MillraceError) => void;
-  readonly onSettled: (notice: Notice) => void;
-  /** Disk and clock of the spool; only tests put something else in their place. */
-  readonly spoolEdge?: SpoolEdge;
-}
+import type { TurnTools } from './turn-tools.ts';
 
 /** Results of a round, as the producer reads them. */
 export const ROUND_DONE = 0;

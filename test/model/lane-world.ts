@@ -25,7 +25,7 @@ import {
 import type { Sink } from '../../src/sink/sink.ts';
 import type { SpoolFileSystem } from '../../src/spool/file-system.ts';
 import type { WorkerConfig } from '../../src/worker/contract.ts';
-import type { TurnTools } from '../../src/worker/turn.ts';
+import type { TurnTools } from '../../src/worker/turn-tools.ts';
 import type { MemoryDisk } from '../memory-disk.ts';
 import type { ModelReceiver } from './model-receiver.ts';
 import type { Subject } from './subject.ts';
