@@ -251,6 +251,7 @@ export class Engine {
   #retirePort(id: number): void {
     const port = this.#ports.get(id);
     if (port === undefined || this.#state === 'closed') return;
+    for (const seat of port.seats) seat.takeBackUnpublished();
     for (const seat of port.seats) if (seat.requestFlush()) this.#supervisor.post(seat);
     const isEmpty = () =>
       port.seats.every((seat) => seat.isSettledUpTo(seat.tail) && seat.spooled === 0);

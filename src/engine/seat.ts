@@ -241,6 +241,20 @@ export class Seat {
     return (position - length + view.getInt32(framesAt + LENGTH_AT, true)) | 0;
   }
 
+  /**
+   * Takes back what a thread counted that was ended in the middle of publishing: a record is published by the store of the tail,
+   * and its number and the count of accepted records go before it. Only for the lane of a producer that is gone.
+   */
+  takeBackUnpublished(): void {
+    const { head, headSeq } = this.read();
+    const tail = this.tail;
+    let seq = headSeq;
+    for (let at = head; at !== tail; at = this.#positionAfter(at)) seq = (seq + 1) | 0;
+    Atomics.store(this.#words, this.#at + TAIL_SEQ_WORD, seq);
+    const accepted = this.accepted;
+    this.#floats[this.#at / 2 + ACCEPTED_FLOAT] = accepted - ((accepted - seq) | 0);
+  }
+
   /** Notes that a turn died; returns how many did so in a row without getting anything done. */
   noteCrash(): number {
     const head = this.settlement.readHead();
