@@ -26,20 +26,11 @@ import { indexToWrite, nameOf, parseName, periodOf } from '../src/sink/rotation.
 import type { Batch, Outcome } from '../src/sink/sink.ts';
 import { openFileSink } from '../src/sink/spill.ts';
 import { Upkeep } from '../src/sink/upkeep.ts';
+import { layOut } from './sink-contract.ts';
 import { assertBalanced, newDirectory, readRecords, runProgram, until } from './support.ts';
 
 function batchOf(lines: readonly string[]): Batch {
-  const text = Buffer.from(` ${lines.map((line) => `${line}\n`).join('')}`);
-  const starts = new Uint32Array(lines.length);
-  const ends = new Uint32Array(lines.length);
-  let at = 1;
-  lines.forEach((line, index) => {
-    starts[index] = at;
-    at += Buffer.byteLength(line);
-    ends[index] = at;
-    at += 1;
-  });
-  return { count: lines.length, text, starts, ends };
+  return layOut(lines, '\n');
 }
 
 const never = new AbortController().signal;
