@@ -202,14 +202,20 @@ export const ALERTS: readonly Alert[] = [
   },
   {
     name: 'MillraceWorkerCrashLoop',
-    signal: 'increase(millrace_worker_restarts_total[10m])',
+    signal: 'sum without (reason) (increase(millrace_worker_restarts_total[10m]))',
     condition: '> 3',
     for: '0m',
     severity: 'critical',
     summary: 'Worker threads die again and again.',
     runbook:
-      'Each dead thread is replaced and its batch sent again, so nothing is lost, but work is repeated. `onError` hears `MILLRACE_WORKER` with the cause: out of memory, a worker file that does not load, or a sink of your own that throws.',
-    fires: { series: { [`millrace_worker_restarts_total{${FILES_LABELS}}`]: '0+1x20' }, at: '12m' },
+      'Each dead thread is replaced and its batch sent again, so nothing is lost, but work is repeated. The label `reason` says what they die of, `onError` hears `MILLRACE_WORKER` with the cause: out of memory (`workerHeapMb`), a worker file that does not load, or a sink of your own that throws.',
+    fires: {
+      series: {
+        [`millrace_worker_restarts_total{${FILES_LABELS},reason="exit"}`]: '0+0x20',
+        [`millrace_worker_restarts_total{${FILES_LABELS},reason="out_of_memory"}`]: '0+1x20',
+      },
+      at: '12m',
+    },
   },
   {
     name: 'MillraceTrackSlow',

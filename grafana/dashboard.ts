@@ -124,7 +124,7 @@ const ANNOTATIONS = [
   {
     name: 'Worker replaced',
     expr: `increase(millrace_worker_restarts_total${SELECT}[1m]) > 0`,
-    text: '{{instance}} {{client}}: a worker thread died and was replaced',
+    text: '{{instance}} {{client}}: a worker thread died ({{reason}}) and was replaced',
     color: 'red',
   },
   {

@@ -133,8 +133,8 @@ const WORKERS: RowPlan = {
       unit: 'short',
       of: [
         {
-          expr: `sum by (client) (increase(millrace_worker_restarts_total${SELECT}[5m]))`,
-          legend: '{{client}}',
+          expr: `sum by (client, reason) (increase(millrace_worker_restarts_total${SELECT}[5m]))`,
+          legend: '{{client}} {{reason}}',
         },
       ],
     }),

@@ -76,6 +76,8 @@ test('a scrape equals the account, and adds up', async () => {
   assert.equal(value('millrace_records_accepted_total'), stats.accepted);
   assert.equal(value('millrace_records_delivered_total'), stats.delivered);
   assert.equal(value('millrace_records_dropped_total', { reason: 'invalid' }), 30);
+  assert.equal(value('millrace_records_invalid_total', { reason: 'invalid_name' }), 30);
+  assert.equal(value('millrace_records_invalid_total'), 30);
   assert.equal(
     value('millrace_records_dropped_total', { reason: 'overflow_newest' }),
     stats.dropped.overflow_newest,

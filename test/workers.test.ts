@@ -24,6 +24,13 @@ function pick<T>(items: Iterable<T>, seed: number): T | undefined {
   return list[seed % list.length];
 }
 
+/** Threads that died, by the reason the metrics give. */
+async function deathsOf(ta: Analytics): Promise<Map<string, number>> {
+  const metric = ta.register.getSingleMetric('millrace_worker_restarts_total');
+  const { values = [] } = (await metric?.get()) ?? {};
+  return new Map(values.map(({ labels, value }) => [String(labels.reason), value]));
+}
+
 // Goal: a thread that ends at any moment costs no record. Method: terminate() at random moments while records flow, then count
 // at the receiver.
 test('threads terminated forty times lose nothing, and each is replaced', async (context) => {
@@ -54,6 +61,7 @@ test('threads terminated forty times lose nothing, and each is replaced', async 
     await pick(threads, seed + round)?.terminate();
   }
   await ta.flush({ timeoutMs: 30_000 });
+  assert.equal((await deathsOf(ta)).get('exit'), 40);
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, tracked);
@@ -89,10 +97,47 @@ test('a thread that hangs is noticed within seconds, and another takes over', as
   }
   await ta.flush({ timeoutMs: 30_000 });
   await until(() => ta.stats().workers.alive === 2, 'the hung thread was replaced');
+  assert.equal((await deathsOf(ta)).get('hung'), 1);
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 5000);
   assert.equal((await receiver.snapshot()).unique, 5000);
+});
+
+// Goal: a thread that runs out of memory is a thread that died, no more. Method: an entry that fills its heap while it delivers.
+test('threads that run out of memory cost no record, and are counted for what they died of', async () => {
+  process.env.MILLRACE_TEST_STARVE_AFTER = '5';
+  process.env.MILLRACE_TEST_STARVE_TIMES = '3';
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 2,
+      workerHeapMb: 32,
+      batchSize: 50,
+      workerFile: new URL('./starving-worker.js', import.meta.url),
+    }),
+    { onError: (error) => errors.push(error) },
+  );
+  for (let index = 0; index < 5000; index += 1) {
+    ta.track({ accountId: `u${index % 50}`, event: 'e', properties: { index } });
+    if (index % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await ta.flush({ timeoutMs: 30_000 });
+  const deaths = await deathsOf(ta);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 5000);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.equal(unique, 5000);
+  // The batch under way in each of the lanes of a thread that died may be repeated, under the same uuids.
+  assert.ok(duplicates <= 3 * 8 * 50, `${duplicates} repeated`);
+  assert.equal(deaths.get('out_of_memory'), 3);
+  assert.equal(stats.workers.restarts, 3);
+  assert.ok(
+    errors.some(({ code, message }) => code === 'MILLRACE_WORKER' && /memory/.test(message)),
+  );
 });
 
 test('many clients in one process, opened and closed in turn, leave nothing behind', async () => {

@@ -18,6 +18,8 @@ export interface SpoolOptions {
 export interface EngineOptions {
   /** Threads in the pool; default max(1, min(4, cores - 1)), 1 for files. */
   readonly workers?: number;
+  /** Most memory of a worker's heap, in MB, at least 16; a thread that needs more dies and is replaced. Default: Node's own limit. */
+  readonly workerHeapMb?: number;
   /** Rings; a user's records stay in one lane; default 4 a worker. */
   readonly lanes?: number;
   /** Shared memory for all lanes together in bytes, a power of two; default 64 MiB. */

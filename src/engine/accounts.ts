@@ -122,7 +122,7 @@ export class Accounts {
       dropped: {
         overflow_newest: overflowNewest,
         overflow_oldest: settled(OVERFLOW_OLDEST),
-        invalid: recorder.invalid,
+        invalid: sumOf(recorder.invalid),
         expired: settled(EXPIRED),
         shutdown: settled(SHUTDOWN),
         corrupt: settled(CORRUPT),
@@ -136,13 +136,13 @@ export class Accounts {
       bytesSent: settled(SENT_BYTES),
       oldestAgeMs: Math.max(totals.queueAgeMs, totals.spoolAgeMs),
       imbalance: accepted + recovered - gone - queued - spooled,
-      workers: { alive: supervisor.alive, restarts: supervisor.restarts },
+      workers: { alive: supervisor.alive, restarts: sumOf(supervisor.deaths) },
     };
   }
 
   /** What a scrape reads: the same accounts, and what else there is to see. */
   readings(): Readings {
-    const { plan, control, inlet } = this.#parts;
+    const { plan, control, inlet, supervisor } = this.#parts;
     const { recorder } = inlet;
     this.#ledger.slots = this.#slots();
     const totals = this.#totals();
@@ -156,6 +156,7 @@ export class Accounts {
       rejected: stats.rejected,
       // One record, one reason.
       dropped: { ...stats.dropped, expired: stats.dropped.expired - stats.dropped.corrupt },
+      invalid: recorder.invalid,
       deadLettered: settled(DEAD_LETTERED),
       recovered: stats.recovered,
       queued: stats.queued,
@@ -183,6 +184,7 @@ export class Accounts {
       workers: {
         alive: stats.workers.alive,
         restarts: stats.workers.restarts,
+        deaths: supervisor.deaths,
         configured: plan.workers,
       },
       breakerState: breakerState(Atomics.load(control.words, GATE_STATE)),
@@ -324,6 +326,10 @@ function lookAt(seat: Seat): { state: Settlement; accepted: number; tailSeq: num
 
 /** What a record can have become in the end. */
 const GONE: readonly number[] = [DELIVERED, REJECTED, OVERFLOW_OLDEST, EXPIRED, SHUTDOWN];
+
+function sumOf(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((sum, count) => sum + count, 0);
+}
 
 function breakerState(word: number): 0 | 1 | 2 {
   if (word === 0) return 0;

@@ -103,6 +103,7 @@ export class Engine {
     this.#supervisor = new Supervisor({
       filename,
       threads: plan.workers,
+      heapMb: plan.workerHeapMb,
       closesSinks: plan.entry === 'custom',
       config: this.#workerConfig(client.text),
       control: this.#control,

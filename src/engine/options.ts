@@ -20,6 +20,9 @@ const RING_BYTES_MIN: number = 64 * KIB;
 const RING_BYTES_MAX: number = 1024 * MIB;
 const WORKERS_MAX = 32;
 const LANES_MAX = 256;
+/** With less a worker can't even load. */
+const HEAP_MB_MIN = 16;
+const HEAP_MB_MAX: number = 64 * 1024;
 const DAY_MS = 86_400_000;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** Headers that carry the protocol itself. */
@@ -43,6 +46,7 @@ const SEGMENT_BYTES_DEFAULT: number = 8 * MIB;
 type EngineShare = Pick<
   EnginePlan,
   | 'workers'
+  | 'workerHeapMb'
   | 'lanes'
   | 'laneBytes'
   | 'overflow'
@@ -195,6 +199,7 @@ export function planDebug(options: unknown): EnginePlan {
     consumer: 'debug',
     workerFile: reader.fileOrUrl('workerFile'),
     workers: 1,
+    workerHeapMb: undefined,
     lanes: 1,
     laneBytes: 16 * MIB,
     overflow: 'drop-oldest',
@@ -334,6 +339,7 @@ function readEngine(
   }
   return {
     workers,
+    workerHeapMb: readHeapMb(reader),
     lanes,
     laneBytes: Math.min(Math.max(laneBytes, LANE_BYTES_MIN), LANE_BYTES_MAX),
     overflow,
@@ -342,6 +348,15 @@ function readEngine(
     deadLetter: reader.text('deadLetter'),
     workerFile: reader.fileOrUrl('workerFile'),
   };
+}
+
+function readHeapMb(reader: OptionReader): number | undefined {
+  if (!reader.has('workerHeapMb')) return undefined;
+  return reader.integer('workerHeapMb', {
+    min: HEAP_MB_MIN,
+    max: HEAP_MB_MAX,
+    fallback: HEAP_MB_MIN,
+  });
 }
 
 function readSpool(reader: OptionReader): SpoolOptionsPlan | undefined {

@@ -28,6 +28,8 @@ export interface EnginePlan {
   /** What the worker entry opens its sink with: plain data. */
   readonly sink: unknown;
   readonly workers: number;
+  /** Most memory of a worker's heap, in MB; undefined: as much as Node gives it. */
+  readonly workerHeapMb: number | undefined;
   readonly lanes: number;
   /** Bytes of one lane's frames: a power of two. */
   readonly laneBytes: number;

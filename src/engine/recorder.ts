@@ -1,4 +1,4 @@
-import { MillraceError, show } from '../base/errors.ts';
+import { MillraceError, type MillraceErrorCode, show } from '../base/errors.ts';
 import { DefinitionLog, SuperSlots } from '../codec/definitions.ts';
 import { type FrameContext, FrameEncoder, NO_SUPER, OVERFLOW } from '../codec/encode.ts';
 import { type EncodedProperties, encodeProperties } from '../codec/supers.ts';
@@ -9,6 +9,8 @@ import {
   CALL_BUCKETS_FLOAT,
   CALL_SUM_FLOAT,
   INVALID_FLOAT,
+  INVALID_REASONS,
+  type InvalidReason,
   PRODUCER_FLOATS_AT,
   SHED_LOW_FLOAT,
   SHED_NORMAL_FLOAT,
@@ -364,7 +366,6 @@ export class Recorder {
 
   /** Counts a wrong call, and throws or tells as the validation mode says. */
   #refuse(error: unknown, fields: unknown): false {
-    this.#count(INVALID_FLOAT, 1);
     const refusal =
       error instanceof MillraceError
         ? error
@@ -373,6 +374,7 @@ export class Recorder {
             `the record could not be read: ${textOf(error)}`,
             error,
           );
+    this.#count(INVALID_FLOAT + INVALID_REASONS.indexOf(invalidReason(refusal.code)), 1);
     if (this.#validation === 'throw') throw refusal;
     if (!this.#told.has(refusal.code)) {
       this.#told.add(refusal.code);
@@ -468,8 +470,14 @@ export class Recorder {
     this.#count(BLOCKED_MS_FLOAT, ms);
   }
 
-  get invalid(): number {
-    return this.region.floats[PRODUCER_FLOATS_AT + INVALID_FLOAT] ?? 0;
+  /** Wrong calls, by what was wrong. */
+  get invalid(): Readonly<Record<InvalidReason, number>> {
+    const at = PRODUCER_FLOATS_AT + INVALID_FLOAT;
+    const counts = INVALID_REASONS.map((reason, index) => [
+      reason,
+      this.region.floats[at + index] ?? 0,
+    ]);
+    return Object.fromEntries(counts) as Record<InvalidReason, number>;
   }
 
   /** Records that were kept out for more important ones; they are in overflow_newest, too. */
@@ -520,6 +528,12 @@ function checkRequired(required: RequiredField, fields: unknown): void {
   throw missing(
     `${required} is ${show(value)}; this kind of record needs it, a text that is not empty`,
   );
+}
+
+function invalidReason(code: MillraceErrorCode): InvalidReason {
+  if (code === 'MILLRACE_RECORD_TOO_LARGE') return 'too_large';
+  const name = code.slice('MILLRACE_'.length).toLowerCase();
+  return INVALID_REASONS.find((reason) => reason === name) ?? 'invalid_value';
 }
 
 function missing(message: string): MillraceError {

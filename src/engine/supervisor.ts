@@ -4,6 +4,7 @@ import { Piscina, type Piscina as Pool } from 'piscina';
 import { MillraceError } from '../base/errors.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
 import type { LedgerWriter } from '../lane/ledger.ts';
+import type { DeathReason } from '../lane/readings.ts';
 import type {
   FarewellTask,
   TurnEnd,
@@ -13,6 +14,7 @@ import type {
 } from '../worker/contract.ts';
 import { endProbe } from '../worker/gate.ts';
 import type { Seat } from './seat.ts';
+import { ThreadRoster } from './thread-roster.ts';
 import { workerFlags } from './worker-flags.ts';
 
 /** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
@@ -39,6 +41,8 @@ const CRASHES_LOUD = 5;
 export interface SupervisorParts {
   readonly filename: string;
   readonly threads: number;
+  /** Most memory of a thread's heap, in MB; undefined: as much as Node gives it. */
+  readonly heapMb: number | undefined;
   /** Whether threads are told of the end, so that they close their sinks. */
   readonly closesSinks: boolean;
   readonly config: WorkerConfig;
@@ -68,12 +72,15 @@ export class Supervisor {
   readonly #seats = new Map<string, Seat>();
   readonly #pulses = new Map<number, Pulse>();
   readonly #toldDeaths = new WeakSet<object>();
-  /** Threads given up for dead; no turn is posted to them any more. */
-  readonly #condemned = new Set<number>();
-  readonly #loaded = new WeakSet<object>();
+  readonly #roster: ThreadRoster;
+  readonly #deaths: Record<DeathReason, number> = {
+    exit: 0,
+    uncaught: 0,
+    out_of_memory: 0,
+    hung: 0,
+  };
   readonly #watch: NodeJS.Timeout;
   readonly #pauses = new Set<NodeJS.Timeout>();
-  #restarts = 0;
   #running = 0;
   #isClosed = false;
 
@@ -88,27 +95,26 @@ export class Supervisor {
       concurrentTasksPerWorker: TASKS_PER_WORKER,
       maxQueue: Number.POSITIVE_INFINITY,
       atomics: 'disabled',
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+      resourceLimits: {
+        maxYoungGenerationSizeMb: YOUNG_MB,
+        ...(parts.heapMb === undefined ? {} : { maxOldGenerationSizeMb: parts.heapMb }),
+      },
       recordTiming: false,
       workerData: parts.config,
       execArgv: workerFlags(process.execArgv),
       loadBalancer: (_task, workers) => this.#choose(workers),
     });
+    this.#roster = new ThreadRoster((threadId, reason) => this.#noteExit(threadId, reason));
     this.#pool.on('error', (error: unknown) => this.#noteDeath(error));
-    // Emitted for every thread that is gone, whether it had a turn or not.
-    this.#pool.on('workerDestroy', ({ id }: { id: number }) => {
-      if (!this.#isClosed) this.#restarts += 1;
-      this.#reapSlots();
-      parts.onThread('exit', id);
-    });
     this.#pool.on('message', (message: unknown) => this.#hear(message));
-    this.#watchLoading();
+    this.#watchThreads();
     this.#watch = setInterval(() => this.look(), WATCH_MS);
     this.#watch.unref();
   }
 
-  get restarts(): number {
-    return this.#restarts;
+  /** Threads that died and were replaced, by what they died of. */
+  get deaths(): Readonly<Record<DeathReason, number>> {
+    return this.#deaths;
   }
 
   get alive(): number {
@@ -151,6 +157,8 @@ export class Supervisor {
       (end: TurnEnd) => this.#noteEnd(seat, { term, end }),
       (error: unknown) => this.#noteCrash(seat, { term, error }),
     );
+    // Where no thread was left, the pool has made one.
+    this.#roster.admit(this.#pool.threads);
   }
 
   /**
@@ -194,7 +202,7 @@ export class Supervisor {
 
   /** Node 20 ends the whole process when a thread is terminated in the middle of loading an ES module. */
   async #threadsLoaded(): Promise<void> {
-    const loading = this.#pool.threads.filter((thread) => !this.#loaded.has(thread));
+    const loading = this.#roster.loading();
     if (loading.length === 0) return;
     const timer = new AbortController();
     const waits = loading.map((thread) =>
@@ -208,16 +216,24 @@ export class Supervisor {
     });
   }
 
-  /** The first message of a thread says that it has loaded its entry. */
-  #watchLoading(): void {
-    for (const thread of this.#pool.threads) thread.once('message', () => this.#loaded.add(thread));
+  #watchThreads(): void {
+    this.#roster.admit(this.#pool.threads);
     const first = new Set(this.#pool.threads.map(({ threadId }) => threadId));
     // Later threads are told of when they have loaded; the first ones as soon as they are made.
     this.#pool.on('workerCreate', ({ id }: { id: number }) => {
-      const thread = this.#pool.threads.find(({ threadId }) => threadId === id);
-      if (thread !== undefined && !first.has(id)) this.#loaded.add(thread);
+      if (!first.has(id)) this.#roster.noteLoaded(id);
       this.#parts.onThread('start', id);
     });
+    // The pool replaces a thread right after it has told of its end.
+    this.#pool.on('workerDestroy', () => {
+      queueMicrotask(() => this.#roster.admit(this.#pool.threads));
+    });
+  }
+
+  #noteExit(threadId: number, reason: DeathReason): void {
+    if (!this.#isClosed) this.#deaths[reason] += 1;
+    this.#reapSlots();
+    this.#parts.onThread('exit', threadId);
   }
 
   #isAbandoned(seat: Seat, now: number): boolean {
@@ -247,15 +263,13 @@ export class Supervisor {
   }
 
   #condemn(threadId: number): void {
-    if (this.#condemned.has(threadId)) return;
-    this.#condemned.add(threadId);
-    this.#parts.onThread('hung', threadId);
-    const worker = this.#pool.threads.find((thread) => thread.threadId === threadId);
-    // Piscina notices the exit and starts another thread as soon as the event loop runs.
-    worker?.terminate().catch(() => {
-      // A thread that is gone already can't be ended; that is all we wanted.
-    });
     const slot = this.#control.slotOf(threadId);
+    // A thread that ends in good order frees its slot; the news of its end may still be on its way to us.
+    const verdict = slot >= 0 ? 'hung' : 'exit';
+    // Piscina notices the exit and starts another thread as soon as the event loop runs.
+    if (this.#roster.condemn(threadId, verdict) && verdict === 'hung') {
+      this.#parts.onThread('hung', threadId);
+    }
     if (slot >= 0) this.#freeSlot(slot);
   }
 
@@ -265,7 +279,7 @@ export class Supervisor {
   ): W | null {
     let chosen: W | null = null;
     for (const worker of workers) {
-      if (worker.id <= 0 || this.#condemned.has(worker.id)) continue;
+      if (!this.#roster.isFit(worker.id)) continue;
       if (chosen === null || worker.currentUsage < chosen.currentUsage) chosen = worker;
     }
     return chosen;

@@ -59,7 +59,6 @@ export const DEFINITIONS_TAIL_WORD: number = BLOCK_WORDS;
 export const PRODUCER_FLOATS_AT: number = 2 * BLOCK_FLOATS;
 export const PRODUCER_FLOATS_BYTES = 1024;
 /** Float64 indices from PRODUCER_FLOATS_AT; written by the producing thread. */
-export const INVALID_FLOAT = 0;
 export const WARNINGS_FLOAT = 1;
 /** Time callers were held by a full ring, in ms. */
 export const BLOCKED_MS_FLOAT = 2;
@@ -67,6 +66,18 @@ export const CALL_SUM_FLOAT = 4;
 /** Records that were kept out for more important ones: low, then normal. */
 export const SHED_LOW_FLOAT = 40;
 export const SHED_NORMAL_FLOAT = 41;
+/** Wrong calls: one float64 a reason, in the order of {@link INVALID_REASONS}. */
+export const INVALID_FLOAT = 48;
+/** What can be wrong with a call, as a metric label. */
+export const INVALID_REASONS = [
+  'missing_id',
+  'missing_field',
+  'invalid_name',
+  'invalid_value',
+  'invalid_time',
+  'too_large',
+] as const;
+export type InvalidReason = (typeof INVALID_REASONS)[number];
 /** Histogram of the cost of a tracking call: one float64 a bucket. */
 export const CALL_BUCKETS_FLOAT = 5;
 export const CALL_BOUNDS_SECONDS: readonly number[] = [

@@ -1,4 +1,8 @@
+import type { InvalidReason } from './layout.ts';
 import type { HistogramReading, WorkerCounter, WorkerHistogram } from './ledger.ts';
+
+/** What worker threads die of, as a metric label. 'exit': ended by itself, or by somebody else in the process. */
+export type DeathReason = 'exit' | 'uncaught' | 'out_of_memory' | 'hung';
 
 /** One consistent look at an engine, read from shared memory without waiting. Counts are of records unless said otherwise. */
 export interface Readings {
@@ -15,6 +19,8 @@ export interface Readings {
     readonly shutdown: number;
     readonly corrupt: number;
   };
+  /** Wrong calls, by what was wrong; they are in `dropped`, too. */
+  readonly invalid: Readonly<Record<InvalidReason, number>>;
   readonly deadLettered: number;
   readonly recovered: number;
   readonly queued: number;
@@ -47,6 +53,8 @@ export interface Readings {
   readonly workers: {
     readonly alive: number;
     readonly restarts: number;
+    /** Of the restarts: what the threads died of. */
+    readonly deaths: Readonly<Record<DeathReason, number>>;
     readonly configured: number;
   };
   /** Of the circuit breaker: 0 closed, 1 half-open, 2 open. */

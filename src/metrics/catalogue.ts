@@ -194,17 +194,20 @@ function byWorker(
   };
 }
 
+function byReason(counts: Readonly<Record<string, number>>): Sample[] {
+  return Object.entries(counts).map(([reason, count]) => ({
+    labels: labelled('reason', reason),
+    value: count,
+  }));
+}
+
 const dropped: ValueMetric = {
   type: 'counter',
   name: 'millrace_records_dropped_total',
   help: 'Records given up, by reason. overflow_newest and invalid were never accepted.',
   aggregator: 'sum',
   labels: ['reason'],
-  read: ({ dropped: reasons }) =>
-    Object.entries(reasons).map(([reason, count]) => ({
-      labels: labelled('reason', reason),
-      value: count,
-    })),
+  read: ({ dropped: reasons }) => byReason(reasons),
 };
 
 /** Every metric there is. Each is read from shared memory at the scrape. */
@@ -229,6 +232,14 @@ export const CATALOGUE: readonly Metric[] = [
     (at) => at.rejected,
   ),
   dropped,
+  {
+    type: 'counter',
+    name: 'millrace_records_invalid_total',
+    help: 'Wrong calls, by what was wrong; they are in dropped, too.',
+    aggregator: 'sum',
+    labels: ['reason'],
+    read: ({ invalid }) => byReason(invalid),
+  },
   {
     type: 'counter',
     name: 'millrace_records_shed_total',
@@ -461,11 +472,14 @@ export const CATALOGUE: readonly Metric[] = [
   worked('millrace_file_written_bytes_total', 'Bytes appended to log files.', 'written_bytes'),
   gauge('millrace_workers', 'Living worker threads.', (at) => at.workers.alive),
   gauge('millrace_workers_configured', 'Worker threads asked for.', (at) => at.workers.configured),
-  counter(
-    'millrace_worker_restarts_total',
-    'Worker threads that died and were replaced.',
-    (at) => at.workers.restarts,
-  ),
+  {
+    type: 'counter',
+    name: 'millrace_worker_restarts_total',
+    help: 'Worker threads that died and were replaced, by what they died of.',
+    aggregator: 'sum',
+    labels: ['reason'],
+    read: ({ workers }) => byReason(workers.deaths),
+  },
   byWorker(
     'counter',
     {
