@@ -90,6 +90,6 @@ export class FilledLane {
   /** Compresses what the latest reader left; returns the bytes. */
   gzip(level: BodyLevel, machine: Machine | undefined): number {
     const { count, starts, ends, text } = this.#batch;
-    return jsonBody({ count, starts, ends, text: text.bytes }, level, machine).length;
+    return jsonBody({ count, starts, ends, text: text.bytes }, level, { machine }).length;
   }
 }

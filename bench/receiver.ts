@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { gunzipSync } from 'node:zlib';
-import { readBody } from '../src/receiver/body.ts';
-import { RECORD_MARK } from './events.ts';
+import { readBody, roomFor } from '../src/receiver/body.ts';
+import { MARK_DISTANCE_MIN, RECORD_MARK } from './events.ts';
 import { quantilesOf } from './measure.ts';
 import type { ReceiverMessage, ReceiverTotals } from './receiver-process.ts';
 
@@ -10,6 +10,7 @@ import type { ReceiverMessage, ReceiverTotals } from './receiver-process.ts';
  * in it, and does nothing else. It answers 503 while an outage is on, and then takes nothing.
  */
 const BODY_BYTES_MAX: number = 64 * 1024 * 1024;
+const MARK: Buffer = Buffer.from(RECORD_MARK);
 const SENT_MARK = /"sent_us":(\d+)/g;
 const REPLY = '{"code":0,"status":1,"success":true}';
 
@@ -43,21 +44,27 @@ async function take(request: IncomingMessage, reply: ServerResponse): Promise<vo
   const json = unpack(request, body);
   totals.bytesWire += body.length;
   totals.bytesRaw += json.length;
-  for (let at = json.indexOf(RECORD_MARK); at >= 0; at = json.indexOf(RECORD_MARK, at + 1)) {
-    totals.records += 1;
-  }
+  totals.records += countMarks(json);
   if (looksAtTimes) noteLatencies(json);
   answer(reply, 200, REPLY);
 }
 
+function countMarks(json: Buffer): number {
+  let count = 0;
+  for (let at = json.indexOf(MARK); at >= 0; at = json.indexOf(MARK, at + MARK_DISTANCE_MIN)) {
+    count += 1;
+  }
+  return count;
+}
+
 function unpack({ headers, url }: IncomingMessage, body: Buffer): Buffer {
   if (headers.compress === 'gzip' || headers['content-encoding'] === 'gzip')
-    return gunzipSync(body);
+    return gunzipSync(body, { chunkSize: roomFor(body) });
   if (!headers['content-type']?.includes('urlencoded') || url === '/sync_server') return body;
   // Sensors Analytics: a form with the batch in base64.
   const form = new URLSearchParams(body.toString('latin1'));
   const data = Buffer.from(form.get('data_list') ?? form.get('data') ?? '', 'base64');
-  return form.get('gzip') === '1' ? gunzipSync(data) : data;
+  return form.get('gzip') === '1' ? gunzipSync(data, { chunkSize: roomFor(data) }) : data;
 }
 
 function noteLatencies(json: Buffer): void {

@@ -12,7 +12,7 @@ import { makeEvents } from '../src/tune/game-events.ts';
 const machine = Machine.open();
 
 function assertReturns(plain: Uint8Array): Buffer {
-  const packed = gzip(plain, 'fast', machine);
+  const packed = gzip(plain, 'fast', { machine });
   assert.ok(packed.length <= plain.length + PACKED_SPARE_BYTES);
   // Not deepEqual, which compares byte by byte and is slow for a megabyte.
   assert.ok(Buffer.compare(gunzipSync(packed), plain) === 0, `${plain.length} bytes come back`);
@@ -83,10 +83,10 @@ test('the same text gives the same bytes, whatever was compressed before', () =>
 
 test('what is too long for the machine, and what has no machine, is left to zlib', () => {
   const long = Buffer.alloc(PLAIN_BYTES + 1, 'abc,');
-  assert.deepEqual(gunzipSync(gzip(long, 'fast', machine)), long);
+  assert.deepEqual(gunzipSync(gzip(long, 'fast', { machine })), long);
   const text = Buffer.from('[{"a":1}]');
-  assert.deepEqual(gunzipSync(gzip(text, 'fast', undefined)), text);
-  assert.deepEqual(gunzipSync(gzip(text, 9, machine)), text);
+  assert.deepEqual(gunzipSync(gzip(text, 'fast', { machine: undefined })), text);
+  assert.deepEqual(gunzipSync(gzip(text, 9, { machine })), text);
 });
 
 test('the compressor is no larger than level 2 of zlib on events', () => {
@@ -107,7 +107,7 @@ test('a body is the array of its records, and the text around them stays', () =>
   };
   const before = Buffer.from(text);
   for (const level of ['none', 'fast', 6] as const) {
-    const body = jsonBody(run, level, machine);
+    const body = jsonBody(run, level, { machine });
     const plain = level === 'none' ? body : gunzipSync(body);
     assert.equal(plain.toString(), '[{"b":2},{"c":3}]');
     assert.deepEqual(text, before);

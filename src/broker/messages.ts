@@ -109,7 +109,7 @@ function messageOf(
   },
 ): PartitionMessage {
   if (level === 'none') return { ...facts, isPacked: false, payload: plain };
-  return { ...facts, isPacked: true, payload: gzip(plain, level, machine) };
+  return { ...facts, isPacked: true, payload: gzip(plain, level, { machine }) };
 }
 
 /**

@@ -1,4 +1,5 @@
 import { crc32, gzipSync } from 'node:zlib';
+import type { BodyMemory } from './body-memory.ts';
 import type { Machine } from './machine.ts';
 import { PACKED_AT, PLAIN_AT, PLAIN_BYTES } from './machine-places.ts';
 
@@ -24,15 +25,21 @@ export interface JsonRun {
   readonly ends: Uint32Array;
 }
 
+/** What bodies are made with. */
+export interface BodyTools {
+  /** For the level 'fast'; without one zlib does it. */
+  readonly machine: Machine | undefined;
+  /** Where bodies come from that zlib does not make; without it each has memory of its own. */
+  readonly memory?: BodyMemory;
+}
+
 /**
  * The records as a JSON array, ready for the wire: plain or gzipped.
  *
  * Compression runs on the calling worker thread: libuv's pool is shared with the game server's own files and DNS,
  * and handing a batch over and back costs more than it frees. The bytes around the run are as before afterwards.
- *
- * @param machine for the level 'fast'; without one zlib does it
  */
-export function jsonBody(run: JsonRun, level: BodyLevel, machine: Machine | undefined): Buffer {
+export function jsonBody(run: JsonRun, level: BodyLevel, tools: BodyTools): Buffer<ArrayBuffer> {
   const from = (run.starts[0] ?? 1) - 1;
   const last = run.ends[run.count - 1] ?? from;
   const { text } = run;
@@ -43,7 +50,7 @@ export function jsonBody(run: JsonRun, level: BodyLevel, machine: Machine | unde
   try {
     const json = text.subarray(from, last + 1);
     // A copy in both cases: the text is written over by the next batch while sockets may still read this one.
-    return level === 'none' ? Buffer.from(json) : gzip(json, level, machine);
+    return level === 'none' ? copyOf(json, tools.memory) : gzip(json, level, tools);
   } finally {
     text[from] = before;
     text[last] = after;
@@ -54,10 +61,10 @@ export function jsonBody(run: JsonRun, level: BodyLevel, machine: Machine | unde
 export function gzip(
   plain: Uint8Array,
   level: Exclude<BodyLevel, 'none'>,
-  machine: Machine | undefined,
-): Buffer {
+  { machine, memory }: BodyTools,
+): Buffer<ArrayBuffer> {
   if (level === 'fast' && machine !== undefined && plain.length <= PLAIN_BYTES) {
-    return packed(plain, machine);
+    return packed(plain, machine, memory);
   }
   return gzipSync(plain, {
     level: level === 'fast' ? FAST_LEVEL : level,
@@ -67,11 +74,25 @@ export function gzip(
   });
 }
 
-function packed(plain: Uint8Array, machine: Machine): Buffer {
+function copyOf(json: Uint8Array, memory: BodyMemory | undefined): Buffer<ArrayBuffer> {
+  const body = room(json.length, memory);
+  body.set(json);
+  return body;
+}
+
+function room(bytes: number, memory: BodyMemory | undefined): Buffer<ArrayBuffer> {
+  return memory === undefined ? Buffer.allocUnsafe(bytes) : memory.take(bytes);
+}
+
+function packed(
+  plain: Uint8Array,
+  machine: Machine,
+  memory: BodyMemory | undefined,
+): Buffer<ArrayBuffer> {
   machine.bytes.set(plain, PLAIN_AT);
   const length = machine.calls.deflate(plain.length);
   const end = HEADER.length + length;
-  const body = Buffer.allocUnsafe(end + TRAILER_BYTES);
+  const body = room(end + TRAILER_BYTES, memory);
   body.set(HEADER);
   body.set(machine.bytes.subarray(PACKED_AT, PACKED_AT + length), HEADER.length);
   body.writeUInt32LE(crc32(plain), end);

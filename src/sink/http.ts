@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, ProxyAgent } from 'undici';
+import { BodyMemory } from '../codec/body-memory.ts';
 import { type BodyLevel, jsonBody } from '../codec/gzip.ts';
 import type { Machine } from '../codec/machine.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -40,6 +41,7 @@ export class HttpSink implements Sink {
   readonly #machine: Machine | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #headers: Readonly<Record<string, string>>;
+  readonly #memory = new BodyMemory();
   #facts: AttemptFacts = { status: 0, durationMs: 0 };
 
   private constructor(config: HttpSinkConfig, machine: Machine | undefined) {
@@ -79,7 +81,10 @@ export class HttpSink implements Sink {
       const code = codeOfReply(answer);
       if (code !== undefined) facts.code = code;
       const decide = this.#config.kind === 'debug' ? outcomeOfDebug : outcomeOf;
-      return decide(answer, request.body.length);
+      const outcome = decide(answer, request.body.length);
+      // Who has acknowledged the records has read all of the body; after other replies some of it may still be on its way.
+      if (outcome.kind === 'delivered') this.#memory.giveBack(request.body);
+      return outcome;
     } catch (error) {
       return failureOf(error, signal);
     } finally {
@@ -89,15 +94,23 @@ export class HttpSink implements Sink {
     }
   }
 
-  #sync(batch: Batch): { path: string; body: Buffer; headers: Record<string, string> } {
+  #sync(batch: Batch): {
+    path: string;
+    body: Buffer<ArrayBuffer>;
+    headers: Record<string, string>;
+  } {
     return {
       path: this.#config.endpoint.syncPath,
-      body: jsonBody(batch, this.#config.level, this.#machine),
+      body: jsonBody(batch, this.#config.level, { machine: this.#machine, memory: this.#memory }),
       headers: { ...this.#headers, 'TA-Integration-Count': String(batch.count) },
     };
   }
 
-  #debugRequest(batch: Batch): { path: string; body: Buffer; headers: Record<string, string> } {
+  #debugRequest(batch: Batch): {
+    path: string;
+    body: Buffer<ArrayBuffer>;
+    headers: Record<string, string>;
+  } {
     const record = Buffer.from(batch.text.subarray(batch.starts[0], batch.ends[0]));
     const form = new URLSearchParams({
       source: 'server',
