@@ -96,7 +96,6 @@ export const FLUSH_ROUND_WORD = 3;
 /** Float64 indices relative to the lane's control, inside block 0. */
 export const ACCEPTED_FLOAT = 4;
 export const OVERFLOW_NEWEST_FLOAT = 5;
-export const ACCEPTED_BYTES_FLOAT = 6;
 
 export const BELL_WORD: number = BLOCK_WORDS;
 

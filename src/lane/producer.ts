@@ -1,6 +1,5 @@
 import { AWAKE, bellState, ring } from './doorbell.ts';
 import {
-  ACCEPTED_BYTES_FLOAT,
   ACCEPTED_FLOAT,
   BELL_WORD,
   FLUSH_POSITION_WORD,
@@ -18,7 +17,6 @@ import { SettlementWords } from './settlement.ts';
 const LENGTH_WORD: number = LENGTH_AT / 4;
 const SEQ_WORD: number = SEQ_AT / 4;
 const ACCEPTED: number = ACCEPTED_FLOAT;
-const ACCEPTED_BYTES: number = ACCEPTED_BYTES_FLOAT;
 const TAIL: number = TAIL_WORD;
 const TAIL_SEQ: number = TAIL_SEQ_WORD;
 const BELL: number = BELL_WORD;
@@ -76,10 +74,6 @@ export class LaneProducer {
     return this.#floats[this.#controlFloatAt + ACCEPTED_FLOAT] ?? 0;
   }
 
-  get acceptedBytes(): number {
-    return this.#floats[this.#controlFloatAt + ACCEPTED_BYTES_FLOAT] ?? 0;
-  }
-
   get overflowNewest(): number {
     return this.#floats[this.#controlFloatAt + OVERFLOW_NEWEST_FLOAT] ?? 0;
   }
@@ -130,9 +124,7 @@ export class LaneProducer {
     words[wordAt + LENGTH_WORD] = length;
     words[wordAt + SEQ_WORD] = seq;
     const acceptedAt = this.#controlFloatAt + ACCEPTED;
-    const bytesAt = this.#controlFloatAt + ACCEPTED_BYTES;
     floats[acceptedAt] = (floats[acceptedAt] ?? 0) + 1;
-    floats[bytesAt] = (floats[bytesAt] ?? 0) + length;
     this.#tail = (this.#tail + length) | 0;
     this.#seq = (seq + 1) | 0;
     // The seq goes first: a worker that sees the new tail then also sees a seq that covers it.
