@@ -63,7 +63,7 @@ export function gzip(
   level: Exclude<BodyLevel, 'none'>,
   { machine, memory }: BodyTools,
 ): Buffer<ArrayBuffer> {
-  if (level === 'fast' && machine !== undefined && plain.length <= PLAIN_BYTES) {
+  if (level === 'fast' && machine !== undefined) {
     return packed(plain, machine, memory);
   }
   return gzipSync(plain, {
@@ -89,13 +89,30 @@ function packed(
   machine: Machine,
   memory: BodyMemory | undefined,
 ): Buffer<ArrayBuffer> {
-  machine.bytes.set(plain, PLAIN_AT);
-  const length = machine.calls.deflate(plain.length);
-  const end = HEADER.length + length;
-  const body = room(end + TRAILER_BYTES, memory);
+  const parts = deflated(plain, machine);
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const body = room(HEADER.length + length + TRAILER_BYTES, memory);
   body.set(HEADER);
-  body.set(machine.bytes.subarray(PACKED_AT, PACKED_AT + length), HEADER.length);
+  let end = HEADER.length;
+  for (const part of parts) {
+    body.set(part, end);
+    end += part.length;
+  }
   body.writeUInt32LE(crc32(plain), end);
   body.writeUInt32LE(plain.length, end + 4);
   return body;
+}
+
+/** What `plain` comes to, in parts: the last one is valid until the machine is used again. */
+function deflated(plain: Uint8Array, machine: Machine): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  for (let from = 0; from === 0 || from < plain.length; from += PLAIN_BYTES) {
+    const part = plain.subarray(from, from + PLAIN_BYTES);
+    const isEnd = from + part.length === plain.length;
+    machine.bytes.set(part, PLAIN_AT);
+    const length = machine.calls.deflate(part.length, isEnd ? 1 : 0);
+    const packedPart = machine.bytes.subarray(PACKED_AT, PACKED_AT + length);
+    parts.push(isEnd ? packedPart : packedPart.slice());
+  }
+  return parts;
 }

@@ -43,7 +43,7 @@ export interface MachineCalls {
   useShapes(table: number, count: number, addsZoneOffset: number): void;
   forgetTime(): void;
   doubleText(value: number): number;
-  deflate(length: number): number;
+  deflate(length: number, isEnd: number): number;
 }
 
 /** The part of the global that is used here; its types are a browser's library otherwise. */

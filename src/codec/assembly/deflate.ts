@@ -48,10 +48,10 @@ export function makeShifts(): void {
 }
 
 /**
- * Compresses the first `length` bytes at PLAIN_AT to PACKED_AT, as one raw deflate stream, and returns its length.
- * 0: there are more bytes than the place holds.
+ * Compresses the first `length` bytes at PLAIN_AT to PACKED_AT, and returns how many that gives: a raw deflate stream up to its end
+ * with `isEnd`, else a part of one that the next can be put behind. 0: there are more bytes than the place holds.
  */
-export function deflate(length: u32): u32 {
+export function deflate(length: u32, isEnd: bool): u32 {
   if (length > <u32>PLAIN_BYTES) return 0;
   if (base == 0 || base > BASE_MAX) {
     memory.fill(HASHES_AT, 0xff, HASHES_BYTES);
@@ -63,9 +63,11 @@ export function deflate(length: u32): u32 {
   do {
     const from = at;
     at = takeSteps(from, end);
-    const isLast = at == end;
+    const isLast = isEnd && at == end;
     if (!writeCoded(from, at, steps, isLast)) writeStored(from, at, isLast);
   } while (at != end);
+  // An empty block ends at a whole byte.
+  if (!isEnd) writeStored(end, end, false);
   base += length + <u32>WINDOW;
   return <u32>(finishBits() - PACKED_AT);
 }
