@@ -39,8 +39,8 @@ const KNOBS: readonly Knob[] = [
   knob('ringBytes', [1, 4, 16, 64], (mib) => ({ options: { ringBytes: mib * MIB } }), 'MiB'),
   knob('batchSize', [20, 100, 500, 2000], (batchSize) => ({
     batchSize,
-    // Just below the 1 MiB that the engine's deflate takes at once.
-    options: { batchBytes: 1000 * KIB },
+    // Room for the largest of them.
+    options: { batchBytes: 1200 * KIB },
   })),
   knob('compress', [0, true, 1, 4, 6, 9], (compress) => ({ options: { compress } })),
   {

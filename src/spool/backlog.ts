@@ -79,12 +79,11 @@ export class SpoolBacklog {
 
   /**
    * The next records: of the lane whose oldest record is the oldest, a segment at a time, so that lanes are
-   * replayed side by side. With `after`: records behind that batch in its lane. Undefined: there are none.
+   * replayed side by side. Undefined: there are none. Valid until the next call.
    *
    * @throws MillraceError MILLRACE_SPOOL: the disk can't be read now; nothing has changed, try again
    */
-  peek(limits: SpoolLimits, after?: SpoolBatch): SpoolBatch | undefined {
-    if (after !== undefined) return this.#laneOf(after).reader.peek(limits, after);
+  peek(limits: SpoolLimits): SpoolBatch | undefined {
     return this.#choose()?.reader.peek(limits);
   }
 

@@ -165,7 +165,7 @@ function encode(generation: number, { settled, place, tail, doubt }: Checkpoint)
     view.setFloat64(FIELDS_AT + 8 * index, field, true);
   });
   view.setUint32(0, MAGIC, true);
-  view.setUint32(CRC_AT, crc32c(bytes, FIELDS_AT), true);
+  view.setUint32(CRC_AT, crc32c(view, FIELDS_AT, SLOT_BYTES), true);
   return bytes;
 }
 
@@ -173,7 +173,7 @@ function decode(file: Uint8Array, at: number): Slot | undefined {
   const bytes = file.subarray(at, at + SLOT_BYTES);
   const view = new DataView(bytes.buffer, bytes.byteOffset, SLOT_BYTES);
   if (view.getUint32(0, true) !== MAGIC) return undefined;
-  if (view.getUint32(CRC_AT, true) !== crc32c(bytes, FIELDS_AT)) return undefined;
+  if (view.getUint32(CRC_AT, true) !== crc32c(view, FIELDS_AT, SLOT_BYTES)) return undefined;
   const field = (index: number) => view.getFloat64(FIELDS_AT + 8 * index, true);
   return {
     generation: field(0),

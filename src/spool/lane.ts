@@ -189,8 +189,8 @@ export class SpoolLane {
   }
 
   /** See {@link LaneReader.peek}. */
-  peek(limits: SpoolLimits, after?: SpoolBatch): SpoolBatch | undefined {
-    return this.#reader.peek(limits, after);
+  peek(limits: SpoolLimits): SpoolBatch | undefined {
+    return this.#reader.peek(limits);
   }
 
   /** See {@link LaneReader.settle}. */
@@ -368,7 +368,7 @@ export class SpoolLane {
     const textBytes = lengthOf(records, index);
     this.#bytes.set(records.text.subarray(start, start + textBytes), at + FRAME_HEADER_BYTES);
     sealFrame(
-      { bytes: this.#bytes, view: this.#view },
+      this.#view,
       { at, textBytes },
       { number, stampMs: records.stampMs, seq: seqOf(records, index) },
     );

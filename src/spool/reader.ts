@@ -14,8 +14,8 @@ export interface SpoolLimits {
 }
 
 /**
- * Records of one lane, in order, in memory of their own. `text`, `starts` and `ends` are laid out as a sink wants them:
- * byte 0 is spare, and the byte at `ends[i]` is the separator's.
+ * Records of one lane, in order. `text`, `starts` and `ends` are laid out as a sink wants them: byte 0 is spare, and the
+ * byte at `ends[i]` is the separator's. They are the lane's, which uses them again: valid until its next `peek`.
  */
 export interface SpoolBatch {
   readonly lane: number;
@@ -52,6 +52,7 @@ export interface ReaderParts {
 /** Longest time a settlement waits until it is on the disk, in ms. */
 const CHECKPOINT_MS = 250;
 const TEXT_BYTES_MIN: number = 16 * 1024;
+const TEXT_KEPT_MAX: number = 2 * 1024 * 1024;
 
 interface Mark extends Place {
   readonly number: number;
@@ -61,6 +62,7 @@ interface Mark extends Place {
 export class LaneReader {
   readonly #parts: ReaderParts;
   readonly #walker: FrameWalker;
+  readonly #collector = new Collector();
   #settled: number;
   /** Frames whose place is known, by rising number; the first is at or before the first unsettled record. */
   #marks: Mark[];
@@ -108,16 +110,16 @@ export class LaneReader {
   }
 
   /**
-   * The next records from the first unsettled one on, or behind `after`, which stays unsettled. Undefined: there
-   * are none.
+   * The next records from the first unsettled one on; what the call before gave is void. Undefined: there are none.
    *
    * @throws MillraceError MILLRACE_SPOOL: the disk can't be read now; nothing has changed, try again
    */
-  peek(limits: SpoolLimits, after?: SpoolBatch): SpoolBatch | undefined {
-    const from = Math.max(this.#settled, after?.position ?? 0);
+  peek(limits: SpoolLimits): SpoolBatch | undefined {
+    const from = this.#settled;
     if (from >= this.tail.number) return undefined;
     this.#walker.seek(this.#markFor(from), from);
-    const collector = new Collector(limits);
+    const collector = this.#collector;
+    collector.begin(limits);
     let isMore = true;
     while (isMore) {
       isMore = this.#next(collector.count > 0) && collector.take(this.#walker);
@@ -270,22 +272,30 @@ export class LaneReader {
   }
 }
 
-/** Puts records side by side in memory of their own. */
+/**
+ * Puts records side by side, in memory that is used for batch after batch: that of a batch is too large for V8's heap, and
+ * new memory for each would keep the collector busy with what is outside of it.
+ */
 class Collector {
-  readonly #limits: SpoolLimits;
-  readonly #starts: Uint32Array;
-  readonly #ends: Uint32Array;
-  readonly #stamps: Float64Array;
-  #text: Uint8Array;
+  #limits: SpoolLimits = { maxRecords: 0, maxBytes: 0 };
+  #starts = new Uint32Array(0);
+  #ends = new Uint32Array(0);
+  #stamps = new Float64Array(0);
+  #text = new Uint8Array(TEXT_BYTES_MIN);
   #at = 1;
   #first = 0;
   count = 0;
   sequence = 0;
   nextAt = 0;
 
-  constructor(limits: SpoolLimits) {
+  /** Forgets the batch before. */
+  begin(limits: SpoolLimits): void {
     this.#limits = limits;
-    this.#text = new Uint8Array(Math.min(TEXT_BYTES_MIN, limits.maxBytes) + 1);
+    this.#at = 1;
+    this.count = 0;
+    // What one huge record had made is given back.
+    if (this.#text.length > TEXT_KEPT_MAX) this.#text = new Uint8Array(TEXT_BYTES_MIN);
+    if (this.#starts.length >= limits.maxRecords) return;
     this.#starts = new Uint32Array(limits.maxRecords);
     this.#ends = new Uint32Array(limits.maxRecords);
     this.#stamps = new Float64Array(limits.maxRecords);
@@ -315,13 +325,13 @@ class Collector {
       lane,
       count: this.count,
       text: this.#text,
-      starts: this.#starts,
-      ends: this.#ends,
-      stamps: this.#stamps,
+      starts: this.#starts.subarray(0, this.count),
+      ends: this.#ends.subarray(0, this.count),
+      stamps: this.#stamps.subarray(0, this.count),
       first,
       lost: first - from,
       position: first + this.count,
-      oldestMs: this.#stamps[0] ?? 0,
+      oldestMs: this.count === 0 ? 0 : (this.#stamps[0] ?? 0),
     };
   }
 

@@ -117,9 +117,7 @@ export class SegmentScanner {
     const textBytes = probeFrame(this.#view, at - this.#from, this.#limit - at);
     if (textBytes < 0 || !this.#load(at, frameBytes(textBytes))) return false;
     const index = at - this.#from;
-    if (!isFrameIntact({ bytes: this.#bytes, view: this.#view }, { at: index, textBytes })) {
-      return false;
-    }
+    if (!isFrameIntact(this.#view, { at: index, textBytes })) return false;
     this.frameAt = at;
     this.nextAt = at + frameBytes(textBytes);
     this.low = this.#view.getUint32(index + NUMBER_AT, true);

@@ -109,7 +109,7 @@ export interface SegmentHeader extends SegmentName {
 
 /** Fills the 64 bytes from `at` on. */
 export function writeSegmentHeader(view: DataView, at: number, header: SegmentHeader): void {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset + at, SEGMENT_HEADER_BYTES).fill(0);
+  new Uint8Array(view.buffer, view.byteOffset + at, SEGMENT_HEADER_BYTES).fill(0);
   view.setUint32(at + MAGIC_AT, SEGMENT_MAGIC, true);
   view.setUint16(at + VERSION_AT, VERSION, true);
   view.setUint16(at + HEADER_BYTES_AT, SEGMENT_HEADER_BYTES, true);
@@ -117,7 +117,8 @@ export function writeSegmentHeader(view: DataView, at: number, header: SegmentHe
   view.setUint32(at + SEQUENCE_AT, header.sequence, true);
   view.setFloat64(at + FIRST_AT, header.first, true);
   view.setFloat64(at + BASE_MS_AT, header.baseMs, true);
-  view.setUint32(at + CRC_AT, crc32c(bytes, CRC_FROM), true);
+  const crc = crc32c(view, at + CRC_FROM, at + SEGMENT_HEADER_BYTES);
+  view.setUint32(at + CRC_AT, crc, true);
 }
 
 /** 'damaged': it can't be told; the frames are read all the same. 'foreign': a later version, not to be touched. */
@@ -128,7 +129,7 @@ export function readSegmentHeader(bytes: Uint8Array): HeaderState {
   if (bytes.length < SEGMENT_HEADER_BYTES) return 'damaged';
   const view = new DataView(bytes.buffer, bytes.byteOffset, SEGMENT_HEADER_BYTES);
   if (view.getUint32(MAGIC_AT, true) !== SEGMENT_MAGIC) return 'damaged';
-  if (view.getUint32(CRC_AT, true) !== crc32c(bytes, CRC_FROM, SEGMENT_HEADER_BYTES)) {
+  if (view.getUint32(CRC_AT, true) !== crc32c(view, CRC_FROM, SEGMENT_HEADER_BYTES)) {
     return 'damaged';
   }
   if (view.getUint16(VERSION_AT, true) !== VERSION) return 'foreign';
@@ -154,7 +155,7 @@ export function frameBytes(textBytes: number): number {
 
 /** Completes the frame at `at`, whose text of `textBytes` bytes is in place already. */
 export function sealFrame(
-  { bytes, view }: { readonly bytes: Uint8Array; readonly view: DataView },
+  view: DataView,
   { at, textBytes }: { readonly at: number; readonly textBytes: number },
   facts: FrameFacts,
 ): void {
@@ -164,7 +165,7 @@ export function sealFrame(
   view.setUint32(at + SEQ_AT, facts.seq ?? 0, true);
   view.setUint32(at + FLAGS_AT, facts.seq === undefined ? 0 : FLAG_SEQ, true);
   view.setFloat64(at + STAMP_AT, facts.stampMs, true);
-  const crc = crc32c(bytes, at + CRC_FROM, at + frameBytes(textBytes));
+  const crc = crc32c(view, at + CRC_FROM, at + frameBytes(textBytes));
   view.setUint32(at + CRC_AT, crc, true);
 }
 
@@ -177,10 +178,10 @@ export function probeFrame(view: DataView, at: number, limitBytes: number): numb
 
 /** Whether the CRC of the frame at `at` holds. */
 export function isFrameIntact(
-  { bytes, view }: { readonly bytes: Uint8Array; readonly view: DataView },
+  view: DataView,
   { at, textBytes }: { readonly at: number; readonly textBytes: number },
 ): boolean {
-  const crc = crc32c(bytes, at + CRC_FROM, at + frameBytes(textBytes));
+  const crc = crc32c(view, at + CRC_FROM, at + frameBytes(textBytes));
   return view.getUint32(at + CRC_AT, true) === crc;
 }
 
