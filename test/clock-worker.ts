@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { workerData } from 'node:worker_threads';
+import { threadId, workerData } from 'node:worker_threads';
 import type { Clock } from '../src/base/clock.ts';
-import { fileLockWords } from '../src/lane/control.ts';
+import { fileShare } from '../src/lane/control.ts';
 import type { FileSinkConfig } from '../src/sink/file.ts';
 import { openFileSink } from '../src/sink/spill.ts';
 import type { TurnEnd, TurnTask } from '../src/worker/contract.ts';
@@ -18,7 +18,7 @@ let runtime: WorkerRuntime | undefined;
 /** The file worker, with a clock that a test sets. */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
   runtime ??= WorkerRuntime.start(workerData, ({ sink, control }) =>
-    openFileSink(sink as FileSinkConfig, { ...fileLockWords(control), clock }),
+    openFileSink(sink as FileSinkConfig, { ...fileShare(control, threadId), clock }),
   );
   return runtime.turn(task);
 }

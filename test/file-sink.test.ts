@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  appendFileSync,
   chmodSync,
   existsSync,
   mkdirSync,
@@ -19,6 +20,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { Analytics, LoggingConsumer, type Stats } from '../src/index.ts';
+import { Control, fileShare } from '../src/lane/control.ts';
 import { MARKS_NAME, MarkBook, STATE_FOLDER } from '../src/lines/marks.ts';
 import { FileSink, type FileSinkConfig, prepareDirectory } from '../src/sink/file.ts';
 import { type FileSystem, nodeFileSystem } from '../src/sink/file-system.ts';
@@ -286,6 +288,94 @@ test('a line torn by a writer that was killed is taken out, whole lines stay', a
     const whole = left.slice(0, left.lastIndexOf('\n') + 1);
     assert.equal(readFileSync(path, 'utf8'), `${whole}{"n":3}\n`);
   }
+});
+
+/** A sink whose looks at the end of its file are counted. */
+function watchedSink(
+  directory: string,
+  clock: TestClock,
+): { readonly sink: FileSink; readonly looks: () => number } {
+  let looks = 0;
+  const fileSystem: FileSystem = {
+    ...nodeFileSystem,
+    read: (fd, span) => {
+      looks += 1;
+      return nodeFileSystem.read(fd, span);
+    },
+  };
+  return { sink: FileSink.open(config(directory), { clock, fileSystem }), looks: () => looks };
+}
+
+test('nothing is written behind half a line: a live writer ends it, a dead one’s is taken out', async () => {
+  for (const isAlive of [true, false]) {
+    const directory = newDirectory();
+    const path = join(directory, 'log.2026-03-08');
+    const clock = new TestClock();
+    const { sink, looks } = watchedSink(directory, clock);
+    await sink.deliver(batchOf(['{"n":1}']), never);
+    appendFileSync(path, '{"n":2}\n{"other"');
+    const delivery = sink.deliver(batchOf(['{"n":3}']), never);
+    const before = looks();
+    await until(() => looks() > before + 3, 'it looks again and again, and blocks nobody');
+    assert.equal(readFileSync(path, 'utf8'), '{"n":1}\n{"n":2}\n{"other"');
+    if (isAlive) appendFileSync(path, ':1}\n');
+    else clock.runMs += 2000;
+    assert.equal((await delivery).kind, 'delivered');
+    await sink.close();
+    const others = isAlive ? '{"other":1}\n' : '';
+    assert.equal(readFileSync(path, 'utf8'), `{"n":1}\n{"n":2}\n${others}{"n":3}\n`);
+    assert.deepEqual(readdirSync(directory), ['log.2026-03-08']);
+  }
+});
+
+test('while one process mends a file, no other does; what a dead one began is done by the next', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-03-08');
+  const claim = join(directory, '.log.2026-03-08.mend');
+  writeFileSync(path, '{"n":1}\n{"torn');
+  utimesSync(path, 1000, 1000);
+  writeFileSync(claim, '');
+  const { sink, looks } = watchedSink(directory, new TestClock());
+  const delivery = sink.deliver(batchOf(['{"n":2}']), never);
+  await until(() => looks() > 3, 'it waits for the other');
+  assert.equal(readFileSync(path, 'utf8'), '{"n":1}\n{"torn');
+  utimesSync(claim, 1000, 1000);
+  assert.equal((await delivery).kind, 'delivered');
+  await sink.close();
+  assert.equal(readFileSync(path, 'utf8'), '{"n":1}\n{"n":2}\n');
+  assert.deepEqual(readdirSync(directory), ['log.2026-03-08']);
+});
+
+test('a thread that waits for its turn at the files is not blocked, and a dead one’s turn is over', async () => {
+  const directory = newDirectory();
+  const control = Control.create();
+  const [here, other] = [control.claimSlot(1), control.claimSlot(99)];
+  const { words } = fileShare(control.memory, 1);
+  control.words[words.wordAt] = 99;
+  const sink = FileSink.open(config(directory, { maxBytes: 1000 }), { words });
+  const delivery = sink.deliver(batchOf(['{"n":1}']), never);
+  for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(readdirSync(directory), []);
+  control.freeSlot(here);
+  assert.equal(control.words[words.wordAt], 99, 'only the owner’s end ends its turn');
+  control.freeSlot(other);
+  assert.equal((await delivery).kind, 'delivered');
+  await sink.close();
+  assert.equal(readdirSync(directory).length, 1);
+});
+
+// Goal: nobody is given up while the disk is slow, or its batch would be in the files twice. Method: one write takes longer than a hung thread may.
+test('a worker that waits for a slow disk is not taken for hung', async () => {
+  const directory = newDirectory();
+  const workerFile = new URL('./slow-disk-worker.js', import.meta.url);
+  const ta = new Analytics(new LoggingConsumer({ directory, workerFile }));
+  for (let index = 0; index < 100; index += 1) {
+    ta.track({ accountId: `u${index}`, event: 'e', properties: { index } });
+  }
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.workers.restarts, 0);
+  assert.equal(readRecords(directory, readdirSync(directory)).length, 100);
 });
 
 test('a writer killed at any moment leaves whole lines, once the next one has begun', async () => {

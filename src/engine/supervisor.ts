@@ -19,6 +19,8 @@ import { workerFlags } from './worker-flags.ts';
 
 /** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
 const STALE_MS = 3000;
+/** The same for one that waits for the disk: a write or sync may take long, and is done again if its thread is given up. */
+const DISK_STALE_MS = 60_000;
 /** A turn that nobody has begun by then is given to another worker, in ms; starting a thread takes well under a second. */
 const UNCLAIMED_MS = 5000;
 const WATCH_MS = 1000;
@@ -81,6 +83,7 @@ export class Supervisor {
   };
   readonly #watch: NodeJS.Timeout;
   readonly #pauses = new Set<NodeJS.Timeout>();
+  #lookedMs: number = performance.now();
   #running = 0;
   #isClosed = false;
 
@@ -168,9 +171,17 @@ export class Supervisor {
   look(): void {
     if (this.#isClosed) return;
     const now = performance.now();
+    this.#excuse(now - this.#lookedMs);
+    this.#lookedMs = now;
     for (const seat of this.#seats.values()) {
       if (seat.isAttended && this.#isAbandoned(seat, now)) this.#takeOver(seat);
     }
+  }
+
+  /** While this thread stood still, the process may have (stopped, frozen, no processor): nobody is blamed for that time. */
+  #excuse(gapMs: number): void {
+    if (gapMs < 2 * WATCH_MS) return;
+    for (const pulse of this.#pulses.values()) pulse.seenMs += gapMs - WATCH_MS;
   }
 
   /** These lanes are empty, and nobody will fill them again. */
@@ -240,7 +251,9 @@ export class Supervisor {
     const owner = seat.owner;
     if (owner === 0) return now - seat.postedMs > UNCLAIMED_MS;
     const slot = this.#control.slotOf(owner);
-    return slot < 0 || now - this.#pulseOf(slot, now).seenMs > STALE_MS;
+    if (slot < 0) return true;
+    const staleMs = this.#control.isOnDisk(slot) ? DISK_STALE_MS : STALE_MS;
+    return now - this.#pulseOf(slot, now).seenMs > staleMs;
   }
 
   #pulseOf(slot: number, now: number): Pulse {

@@ -6,7 +6,7 @@ import { FLOATS_PER_WORKER } from './ledger.ts';
  *
  * ```
  * byte 0     engine words (written by the engine's thread, but for the file lock and the gate)
- *      512   worker slot 0: words (THREAD, HEARTBEAT, STATE; written by its worker), then float64 counters (ledger.ts)
+ *      512   worker slot 0: words (THREAD, HEARTBEAT, DISK; written by its worker), then float64 counters (ledger.ts)
  *      …     worker slot 1 …
  *            slot of the engine's thread: counters only
  * ```
@@ -21,7 +21,7 @@ export const MODE_DRAIN = 1;
 export const MODE_STOP = 2;
 /** Drain, and what can't be delivered at once goes to the spool. */
 export const MODE_SAVE = 3;
-/** Four words of the file sink's lock (sink/file-lock.ts). */
+/** Where the workers of the file sink meet: the thread that has its lock (sink/file-lock.ts), and the latest period (sink/file.ts). */
 const FILE_LOCK_WORD = 32;
 /** The receiver's gate (worker/gate.ts), written by whichever worker just tried. */
 export const GATE_WORD = 64;
@@ -54,6 +54,8 @@ const ENGINE_BYTES = 512;
 /** Words of a worker slot. */
 export const THREAD = 0;
 export const HEARTBEAT = 1;
+/** 1 while the thread is in a call of the system that waits for the disk. */
+const DISK = 2;
 
 const SLOT_WORDS_BYTES: number = BLOCK_BYTES;
 
@@ -68,11 +70,23 @@ export const HEARTBEAT_MS = 100;
 
 const WORKER_BYTES: number = alignUp(SLOT_WORDS_BYTES + FLOATS_PER_WORKER * 8, BLOCK_BYTES);
 
-/** Where the workers of an engine find the file sink's lock. */
-export function fileLockWords(memory: SharedArrayBuffer): {
-  words: { memory: SharedArrayBuffer; wordAt: number };
+/** What a worker of the file sink shares with the others, and how it says that it waits for the disk. The thread has a slot already. */
+export function fileShare(
+  memory: SharedArrayBuffer,
+  threadId: number,
+): {
+  readonly words: { readonly memory: SharedArrayBuffer; readonly wordAt: number };
+  readonly disk: { readonly enter: () => void; readonly leave: () => void };
 } {
-  return { words: { memory, wordAt: FILE_LOCK_WORD } };
+  const control = Control.attach(memory);
+  const at = control.slotWordAt(control.slotOf(threadId)) + DISK;
+  return {
+    words: { memory, wordAt: FILE_LOCK_WORD },
+    disk: {
+      enter: () => Atomics.store(control.words, at, 1),
+      leave: () => Atomics.store(control.words, at, 0),
+    },
+  };
 }
 
 /** Typed views of the control memory. */
@@ -135,14 +149,19 @@ export class Control {
       const at = this.slotWordAt(slot) + THREAD;
       if (Atomics.compareExchange(this.words, at, 0, threadId) === 0) {
         Atomics.store(this.words, this.slotWordAt(slot) + HEARTBEAT, 1);
+        Atomics.store(this.words, this.slotWordAt(slot) + DISK, 0);
         return slot;
       }
     }
     return -1;
   }
 
-  /** Frees the slot of a thread that has ended; its counters stay. */
+  /** Frees the slot of a thread that has ended, and the file lock if it had it; its counters stay. */
   freeSlot(slot: number): void {
+    const thread = this.threadOf(slot);
+    if (thread !== 0 && Atomics.compareExchange(this.words, FILE_LOCK_WORD, thread, 0) === thread) {
+      Atomics.notify(this.words, FILE_LOCK_WORD);
+    }
     Atomics.store(this.words, this.slotWordAt(slot) + THREAD, 0);
   }
 
@@ -161,6 +180,11 @@ export class Control {
 
   heartbeatOf(slot: number): number {
     return Atomics.load(this.words, this.slotWordAt(slot) + HEARTBEAT);
+  }
+
+  /** Whether the slot's thread waits for the disk. */
+  isOnDisk(slot: number): boolean {
+    return Atomics.load(this.words, this.slotWordAt(slot) + DISK) === 1;
   }
 
   beat(slot: number): void {

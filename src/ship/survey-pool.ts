@@ -13,6 +13,8 @@ export class SurveyPool {
       filename: workerEntry('check', workerFile),
       minThreads: 1,
       maxThreads: threads,
+      // Else a thread ends whenever it waits for its next part, and starting one takes longer than a small file.
+      idleTimeout: Number.POSITIVE_INFINITY,
       recordTiming: false,
       execArgv: workerFlags(process.execArgv),
     });

@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readSync,
+  rmSync,
   statSync,
   writeSync,
 } from 'node:fs';
@@ -32,6 +33,10 @@ export interface FileSystem {
   truncate(fd: number, bytes: number): void;
   sync(fd: number): void;
   close(fd: number): void;
+  /** Makes a file for the caller alone. False: another one has it; one that is older than `staleMs` is taken away, for the next attempt. */
+  claim(path: string, staleMs: number): boolean;
+  /** Takes a file away, if it is there. */
+  remove(path: string): void;
   /** Files in the folder; the size is looked up when it is asked for. */
   list(directory: string): { name: string; bytes: number }[];
 }
@@ -54,6 +59,8 @@ export const nodeFileSystem: FileSystem = {
   truncate: (fd, bytes) => ftruncateSync(fd, bytes),
   sync: (fd) => fsyncSync(fd),
   close: (fd) => closeSync(fd),
+  claim: claimFile,
+  remove: (path) => rmSync(path, { force: true }),
   list: (directory) =>
     readdirSync(directory, { withFileTypes: true })
       .filter((entry) => entry.isFile())
@@ -64,3 +71,36 @@ export const nodeFileSystem: FileSystem = {
         },
       })),
 };
+
+/** Hears when a call that waits for the disk begins and ends. */
+export interface DiskSign {
+  readonly enter: () => void;
+  readonly leave: () => void;
+}
+
+/** The same file system, but that it says so while a write or a sync waits for the disk. */
+export function signalling(fileSystem: FileSystem, { enter, leave }: DiskSign): FileSystem {
+  const told = <Args extends unknown[], Result>(call: (...args: Args) => Result) => {
+    return (...args: Args): Result => {
+      enter();
+      try {
+        return call(...args);
+      } finally {
+        leave();
+      }
+    };
+  };
+  return { ...fileSystem, append: told(fileSystem.append), sync: told(fileSystem.sync) };
+}
+
+function claimFile(path: string, staleMs: number): boolean {
+  try {
+    closeSync(openSync(path, 'wx'));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  const madeMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
+  if (Date.now() - madeMs > staleMs) rmSync(path, { force: true });
+  return false;
+}

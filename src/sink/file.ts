@@ -1,9 +1,11 @@
 import { join } from 'node:path';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { MillraceError } from '../base/errors.ts';
 import { FileLock } from './file-lock.ts';
-import { type FileSystem, nodeFileSystem } from './file-system.ts';
+import { type DiskSign, type FileSystem, nodeFileSystem, signalling } from './file-system.ts';
+import { FileTail } from './file-tail.ts';
 import {
   headOf,
   indexToWrite,
@@ -14,7 +16,7 @@ import {
   periodText,
 } from './rotation.ts';
 import type { AttemptFacts, Batch, DiskWork, Outcome, RotationCause, Sink } from './sink.ts';
-import { Upkeep, type UpkeepRules } from './upkeep.ts';
+import { FINISHED_REST_MS, Upkeep, type UpkeepRules } from './upkeep.ts';
 
 /** What a file sink is opened with: plain data. */
 export interface FileSinkConfig extends NameRules {
@@ -34,6 +36,7 @@ export interface FileSinkEdge {
   readonly fileSystem?: FileSystem;
   readonly clock?: Clock;
   readonly words?: SharedWords;
+  readonly disk?: DiskSign;
 }
 
 /** Where the workers of one engine meet before they rotate. */
@@ -42,16 +45,16 @@ export interface SharedWords {
   readonly wordAt: number;
 }
 
-/** Beside the words of the lock (file-lock.ts): the latest period, as a number; written by whichever worker comes to it first. */
-const PERIOD_WORD = 2;
+/** Beside the word of the lock (file-lock.ts): the latest period, as a number; written by whichever worker comes to it first. */
+const PERIOD_WORD = 1;
 /** How often finished files are looked after, in ms. */
 const UPKEEP_MS = 30_000;
-/** A torn line in a file that nobody has written to for so long was left by a writer that is gone, in ms. */
-const REST_MS = 2000;
-/** How often a file is looked at that may be at rest, in ms. */
-const LOOK_MS = 20;
-const LOOK_BACK_BYTES: number = 64 * 1024;
-const NEWLINE = 0x0a;
+/** How soon a file is looked at again in which somebody is in the middle of a line, in ms: a live writer ends it within milliseconds. */
+const LOOK_MS = 5;
+/** Longest time without showing life while one batch goes into many files, in ms. */
+const BREATH_MS = 50;
+const HELD_UP = 'another writer is in the middle of a line';
+const DISK_FULL = 'the disk took only a part';
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 interface OpenFile {
@@ -60,7 +63,19 @@ interface OpenFile {
   readonly period: string;
   readonly index: number;
   readonly inode: number;
+  /** Size after our own latest write, if that ended with a line: nobody has written since, if it still is. */
+  wholeBytes: number;
+  /** When it was last seen with room, on the monotonic clock. */
+  roomMs: number;
 }
+
+/** What came of one look at the file: so many records more are in, or none, because another writer is in the middle of its line. */
+type Part =
+  | { readonly kind: 'written'; readonly count: number; readonly bytes: number }
+  | { readonly kind: 'short'; readonly count: number; readonly bytes: number }
+  | { readonly kind: 'torn' };
+
+const TORN: Part = { kind: 'torn' };
 
 /**
  * Makes the folder and proves that it can be written.
@@ -85,8 +100,9 @@ export function prepareDirectory(
 
 /**
  * Appends whole lines to the file of the day or hour. One a thread; several threads and processes may append to the same
- * file, because each write is whole lines to a file opened with O_APPEND. Where a size limit
+ * file, because each write is whole lines to a file opened with O_APPEND, behind a whole line. Where a size limit
  * asks for "look, then write", the threads of one engine take turns by a lock; processes may overshoot by one batch.
+ * Waiting for others never blocks the thread: a worker that shows no life for seconds is given up, and its batch written again.
  */
 export class FileSink implements Sink {
   readonly separator = '\n';
@@ -96,6 +112,7 @@ export class FileSink implements Sink {
   readonly #clock: Clock;
   readonly #words: SharedWords | undefined;
   readonly #lock: FileLock | undefined;
+  readonly #tail: FileTail;
   #file: OpenFile | undefined;
   /** Rest of a line that a full disk cut off; goes first into the same file. */
   #owed: Uint8Array | undefined;
@@ -122,6 +139,7 @@ export class FileSink implements Sink {
     this.#fileSystem = fileSystem;
     this.#clock = clock;
     this.#words = words;
+    this.#tail = new FileTail(fileSystem, clock);
     this.#upkeep =
       config.upkeep === undefined ? undefined : new Upkeep(config.directory, config.upkeep);
     this.#lock =
@@ -132,8 +150,9 @@ export class FileSink implements Sink {
 
   /** @param edge what touches the machine; only tests put something else in its place */
   static open(config: FileSinkConfig, edge: FileSinkEdge = {}): FileSink {
+    const { fileSystem = nodeFileSystem, disk } = edge;
     return new FileSink(config, {
-      fileSystem: edge.fileSystem ?? nodeFileSystem,
+      fileSystem: disk === undefined ? fileSystem : signalling(fileSystem, disk),
       clock: edge.clock ?? systemClock,
       words: edge.words,
     });
@@ -143,10 +162,9 @@ export class FileSink implements Sink {
     return this.#facts;
   }
 
-  async deliver(batch: Batch, _signal: AbortSignal): Promise<Outcome> {
+  async deliver(batch: Batch, signal: AbortSignal): Promise<Outcome> {
     const startMs = this.#clock.monotonicMs();
-    const outcome =
-      this.#lock === undefined ? this.#write(batch) : this.#lock.hold(() => this.#write(batch));
+    const outcome = await this.#write(batch, signal);
     this.#facts = { status: 0, durationMs: this.#clock.monotonicMs() - startMs };
     this.#keepUp(startMs);
     return outcome;
@@ -187,24 +205,46 @@ export class FileSink implements Sink {
     return work;
   }
 
-  #write(batch: Batch): Outcome {
+  async #write(batch: Batch, signal: AbortSignal): Promise<Outcome> {
     let from = 0;
     let sentBytes = 0;
+    let breathMs = performance.now();
     try {
       while (from < batch.count) {
-        const file = this.#current();
-        this.#payOwed(file);
-        const to = this.#endFor(file, batch, from);
-        const written = this.#append(file, batch, { from, to });
-        if (this.#config.fsync === 'batch') this.#syncOrTakeBack(file, batch, { from, ...written });
-        from += written.count;
-        sentBytes += written.bytes;
-        if (written.isShort) return this.#partial(from, sentBytes, 'the disk took only a part');
+        const part = await this.#alone(() => this.#writePart(batch, from));
+        if (part.kind === 'torn') {
+          if (signal.aborted) return this.#partial(from, sentBytes, new Error(HELD_UP));
+          await delay(LOOK_MS);
+          continue;
+        }
+        from += part.count;
+        sentBytes += part.bytes;
+        if (part.kind === 'short') return this.#partial(from, sentBytes, DISK_FULL);
+        if (performance.now() - breathMs < BREATH_MS) continue;
+        await nextTurn();
+        breathMs = performance.now();
       }
       return { kind: 'delivered', sentBytes };
     } catch (error) {
       return this.#partial(from, sentBytes, error);
     }
+  }
+
+  /** Looks and writes while no other thread of the engine does. */
+  #alone<T>(work: () => T): T | Promise<T> {
+    return this.#lock === undefined ? work() : this.#lock.hold(work);
+  }
+
+  /** Writes the records from `from` on that go into the present file. Throws what the disk throws. */
+  #writePart(batch: Batch, from: number): Part {
+    const file = this.#current();
+    this.#payOwed(file);
+    const size = this.#fileSystem.size(file.fd);
+    if (size !== file.wholeBytes && !this.#tail.isWhole(file, size)) return TORN;
+    const part = this.#append(file, batch, { from, to: this.#endFor(size, batch, from) });
+    file.wholeBytes = part.kind === 'written' ? size + part.bytes : -1;
+    if (this.#config.fsync === 'batch') this.#syncOrTakeBack(file, batch, { from, ...part });
+    return part;
   }
 
   /** A failed sync is no success: what it was for is taken out again, if it still is the end of the file, and written anew, to a file opened anew. */
@@ -236,12 +276,12 @@ export class FileSink implements Sink {
     return count === 0 ? rest : { kind: 'partial', count, sentBytes, rest };
   }
 
-  /** Index after the last record that goes into the file: a file is full once it has reached its size. */
-  #endFor(file: OpenFile, batch: Batch, from: number): number {
+  /** Index after the last record that goes into a file of `size` bytes: a file is full once it has reached its size. */
+  #endFor(size: number, batch: Batch, from: number): number {
     const { maxBytes } = this.#config;
     if (maxBytes === undefined) return batch.count;
     const start = batch.starts[from] ?? 0;
-    const room = maxBytes - this.#fileSystem.size(file.fd);
+    const room = maxBytes - size;
     let to = from + 1;
     while (to < batch.count && (batch.ends[to - 1] ?? 0) + 1 - start < room) to += 1;
     return to;
@@ -251,13 +291,13 @@ export class FileSink implements Sink {
     file: OpenFile,
     batch: Batch,
     { from, to }: { from: number; to: number },
-  ): { count: number; bytes: number; isShort: boolean } {
+  ): Exclude<Part, { kind: 'torn' }> {
     const start = batch.starts[from] ?? 0;
     const end = (batch.ends[to - 1] ?? 0) + 1;
     const bytes = this.#fileSystem.append(file.fd, batch.text.subarray(start, end));
     this.#writtenBytes += bytes;
-    if (bytes === end - start) return { count: to - from, bytes, isShort: false };
-    return { ...this.#mend(file, batch, { from, to, until: start + bytes }), isShort: true };
+    if (bytes === end - start) return { kind: 'written', count: to - from, bytes };
+    return { kind: 'short', ...this.#mend(file, batch, { from, to, until: start + bytes }) };
   }
 
   /** After a short write: records that are in as a whole count; the rest of a torn line is owed to this file. */
@@ -271,26 +311,26 @@ export class FileSink implements Sink {
     const start = batch.starts[from] ?? 0;
     const wholeEnd = whole === from ? start : (batch.ends[whole - 1] ?? 0) + 1;
     if (until === wholeEnd) return { count: whole - from, bytes: wholeEnd - start };
-    if (this.#cutBack(file, batch.text.subarray(wholeEnd, until))) {
+    if (this.#cutBack(file, batch.text.subarray(wholeEnd, until)) !== 'impossible') {
       return { count: whole - from, bytes: wholeEnd - start };
     }
-    // Others may have written behind it: the line is finished where it is, before anything else of ours.
+    // The line is finished where it is, before anything else of ours.
     const lineEnd = (batch.ends[whole] ?? 0) + 1;
     this.#owed = batch.text.slice(until, lineEnd);
     return { count: whole + 1 - from, bytes: lineEnd - start };
   }
 
-  /** Takes a torn line out again, if it still is the end of the file. False: others have written behind it. */
-  #cutBack(file: OpenFile, torn: Uint8Array): boolean {
+  /** Takes out again what was written last, if it still is the end of the file: not if others have written behind it. */
+  #cutBack(file: OpenFile, written: Uint8Array): 'done' | 'covered' | 'impossible' {
     try {
-      const at = this.#fileSystem.size(file.fd) - torn.length;
-      const end = this.#fileSystem.read(file.fd, { at, bytes: torn.length });
-      if (Buffer.compare(end, torn) !== 0) return false;
+      const at = this.#fileSystem.size(file.fd) - written.length;
+      const end = this.#fileSystem.read(file.fd, { at, bytes: written.length });
+      if (Buffer.compare(end, written) !== 0) return 'covered';
       this.#fileSystem.truncate(file.fd, at);
-      return true;
+      return 'done';
     } catch {
-      // Not every file can be read back or truncated; the line is finished instead.
-      return false;
+      // Not every file can be read back or truncated.
+      return 'impossible';
     }
   }
 
@@ -309,7 +349,8 @@ export class FileSink implements Sink {
     const cause = file === undefined ? this.#beginCause() : this.#endCause(file, period);
     if (file !== undefined && cause === undefined) return file;
     this.#closeFile();
-    const opened = this.#open(period);
+    const next = file !== undefined && cause === 'size' ? this.#indexAfter(file) : undefined;
+    const opened = this.#open(period, next);
     this.#rotations.push(cause ?? 'reopen');
     return opened;
   }
@@ -340,50 +381,49 @@ export class FileSink implements Sink {
     // The clock may be set back: names only move forward within a run, so that none is used again for other content.
     if (period > file.period) return 'period';
     const { maxBytes } = this.#config;
-    if (maxBytes !== undefined && this.#fileSystem.size(file.fd) >= maxBytes) return 'size';
+    if (maxBytes !== undefined) {
+      if (this.#fileSystem.size(file.fd) >= maxBytes) return 'size';
+      file.roomMs = this.#clock.monotonicMs();
+    }
     return this.#fileSystem.inode(file.path) === file.inode ? undefined : 'reopen';
   }
 
-  #open(period: string): OpenFile {
-    const { directory, maxBytes, mode } = this.#config;
+  /** The number behind that of a full file, if that can't have been used and removed meanwhile: a folder of many files is not listed each time. */
+  #indexAfter({ index, roomMs }: OpenFile): number | undefined {
+    return this.#clock.monotonicMs() - roomMs < FINISHED_REST_MS ? index + 1 : undefined;
+  }
+
+  #indexIn(period: string): number {
+    const { directory, maxBytes } = this.#config;
     this.#fileSystem.makeDirectory(directory);
     const rules = { head: this.#head, period, maxBytes };
-    const index = indexToWrite(this.#fileSystem.list(directory), rules);
-    const path = join(directory, nameOf({ head: this.#head, period, index }));
+    return indexToWrite(this.#fileSystem.list(directory), rules);
+  }
+
+  #open(period: string, first: number = this.#indexIn(period)): OpenFile {
+    for (let index = first; ; index += 1) {
+      const path = join(this.#config.directory, nameOf({ head: this.#head, period, index }));
+      const file = this.#openAt(path, { period, index });
+      if (file === undefined) continue;
+      this.#file = file;
+      return file;
+    }
+  }
+
+  /** Opens a file to append to. Undefined: other processes have filled it up, or even packed it, since the folder was looked at. */
+  #openAt(
+    path: string,
+    { period, index }: { period: string; index: number },
+  ): OpenFile | undefined {
+    const { maxBytes, mode } = this.#config;
+    if (this.#fileSystem.inode(`${path}.gz`) !== -1) return undefined;
     const fd = this.#fileSystem.openAppend(path, mode);
-    this.#mendTail(fd);
+    if (maxBytes !== undefined && this.#fileSystem.size(fd) >= maxBytes) {
+      this.#fileSystem.close(fd);
+      return undefined;
+    }
     const inode = this.#fileSystem.inodeOf(fd);
-    this.#file = { fd, path, period, index, inode };
-    return this.#file;
-  }
-
-  /** Takes out what a writer that was killed in the middle of a line has left: it is no record, and never will be. */
-  #mendTail(fd: number): void {
-    const size = this.#fileSystem.size(fd);
-    if (size === 0 || this.#endsWithLine(fd, size)) return;
-    // Another process may be in the middle of its write right now: only a file at rest is touched.
-    const restMs = this.#clock.nowMs() - this.#fileSystem.modifiedMs(fd);
-    for (let leftMs = REST_MS - Math.max(0, restMs); leftMs > 0; leftMs -= LOOK_MS) {
-      pause(Math.min(LOOK_MS, leftMs));
-      // Looked at often, because a live writer ends its line within milliseconds, and whoever waits here shows no sign of life.
-      if (this.#fileSystem.size(fd) !== size) return;
-    }
-    if (this.#fileSystem.size(fd) !== size) return;
-    this.#fileSystem.truncate(fd, this.#endOfLastLine(fd, size));
-  }
-
-  #endsWithLine(fd: number, size: number): boolean {
-    return this.#fileSystem.read(fd, { at: size - 1, bytes: 1 })[0] === NEWLINE;
-  }
-
-  #endOfLastLine(fd: number, size: number): number {
-    for (let end = size; end > 0; ) {
-      const at = Math.max(0, end - LOOK_BACK_BYTES);
-      const found = this.#fileSystem.read(fd, { at, bytes: end - at }).lastIndexOf(NEWLINE);
-      if (found >= 0) return at + found + 1;
-      end = at;
-    }
-    return 0;
+    return { fd, path, period, index, inode, wholeBytes: -1, roomMs: this.#clock.monotonicMs() };
   }
 
   #closeFile(): void {
@@ -414,8 +454,10 @@ export class FileSink implements Sink {
   /** Goes over to the file of the present day or hour, and syncs if that is wanted. */
   async flush(): Promise<void> {
     try {
-      const file = this.#current();
-      if (this.#config.fsync !== 'never') this.#sync(file);
+      await this.#alone(() => {
+        const file = this.#current();
+        if (this.#config.fsync !== 'never') this.#sync(file);
+      });
       this.#keepUp(this.#clock.monotonicMs());
     } catch (error) {
       throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOf(error)}`, error);
@@ -434,8 +476,4 @@ function codeOf(error: unknown): string {
 
 function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function pause(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

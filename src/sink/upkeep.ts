@@ -22,7 +22,7 @@ const PACK_FOLDER = '.millrace-pack';
 const STALE_MS = 600_000;
 const PACK_LEVEL = 6;
 /** A file that was written later may still be in the hands of a thread that has not noticed the new name, in ms. */
-const REST_MS = 1000;
+export const FINISHED_REST_MS = 1000;
 
 interface FinishedFile {
   readonly name: string;
@@ -58,7 +58,7 @@ export class Upkeep {
   async run({ nowMs, period }: { nowMs: number; period: string }): Promise<void> {
     const files = await this.#list();
     const finished = files.filter(
-      (file) => isFinished(file, files, period) && nowMs - file.modifiedMs >= REST_MS,
+      (file) => isFinished(file, files, period) && nowMs - file.modifiedMs >= FINISHED_REST_MS,
     );
     const gone = await this.#removeOld(finished, { files, nowMs });
     const { packAfterMs } = this.#rules;

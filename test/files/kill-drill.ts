@@ -64,12 +64,14 @@ async function killBoth({ rounds, random }: DrillTools): Promise<string> {
   ];
   const shipper = new Victim(() => fork(main, flags, quiet));
   for (let round = 0; round < rounds; round += 1) {
-    // Both are at work when the blow comes, at some moment.
+    // Both are at work when the blow comes, at some moment, for one of them or both.
     const before = { bytes: bytesIn(directory), records: (await receiver.snapshot()).records };
     await until(() => bytesIn(directory) !== before.bytes, 'the writer writes');
     await until(async () => (await receiver.snapshot()).records > before.records, 'lines arrive');
     await delay(random(300));
-    await (random(2) === 0 ? writer : shipper).killAndStart();
+    const blow = random(3);
+    if (blow !== 0) await writer.killAndStart();
+    if (blow !== 1) await shipper.killAndStart();
   }
   await writer.kill();
   await shipper.kill();
@@ -107,6 +109,7 @@ function compare(
   const missing = [...written].filter((uuid) => !arrived.has(uuid));
   const strange = [...arrived].filter((uuid) => !written.has(uuid));
   assert.deepEqual([missing.length, strange.length], [0, 0], `${missing[0]} ${strange[0]}`);
+  assert.equal(lines, written.size, 'each line is in the files once');
   assert.ok(lines > counts.rounds * 100, `${lines} lines`);
   return `${counts.rounds} kills: ${written.size} uuids in ${lines} lines, all arrived; ${counts.duplicates} came twice; ${packed} files packed meanwhile`;
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { Analytics, LoggingConsumer, type Stats } from '../../src/index.ts';
+import { Analytics, check, LoggingConsumer, type Stats } from '../../src/index.ts';
 import { parseName } from '../../src/sink/rotation.ts';
 import { setClock } from '../clock-file.ts';
 import { uuidOf } from '../log-lines.ts';
@@ -10,11 +10,17 @@ import type { Drill, DrillTools } from './drill.ts';
 import { textsOf, uuidsIn } from './drill.ts';
 
 const RECORD_BYTES_MAX = 400;
-/** Records of a file, about: so many files as a large run has. */
-const RECORDS_PER_FILE = 100;
+/** Records of a file, about: so many files as a large run has, but no more than a folder is listed quickly with. */
+const RECORDS_PER_FILE_MIN = 100;
+const FILES_MAX = 5000;
 const RECORD_BYTES = 215;
 const HOURS = 48;
 const USERS = 97;
+/** A uuid, and its last part, which is the number of the record. */
+const UUID_BYTES = 36;
+const UUID_DIGITS = 12;
+const ZERO = 0x30;
+const NEWLINE = 0x0a;
 const MIB: number = 1024 * 1024;
 
 /** Every line is in one file, whole; every file is at most one record above its size; a user's lines are in order. */
@@ -25,8 +31,10 @@ async function rotate({ records }: DrillTools): Promise<string> {
   // The 48 hours have one twice there.
   process.env.TZ = 'America/New_York';
   const startMs = Date.UTC(2026, 9, 31, 12);
-  const maxSizeMb = (RECORDS_PER_FILE * RECORD_BYTES) / MIB;
+  const perFile = Math.max(RECORDS_PER_FILE_MIN, Math.ceil(records / FILES_MAX));
+  const maxSizeMb = (perFile * RECORD_BYTES) / MIB;
   setClock(clockFile, startMs);
+  const beganMs = performance.now();
   const ta = new Analytics(
     new LoggingConsumer({
       directory,
@@ -48,41 +56,57 @@ async function rotate({ records }: DrillTools): Promise<string> {
   }
   const stats = await ta.close({ timeoutMs: 600_000 });
   assertBalanced(stats);
-  const { files, largest } = proveFiles(directory, records, maxSizeMb * MIB);
-  return `${records} records in ${files} files, the largest ${largest} bytes above its size`;
+  const wroteMs = performance.now() - beganMs;
+  const names = readdirSync(directory).sort(compareNames);
+  const { lines, bad } = await check(names.map((name) => join(directory, name)));
+  assert.deepEqual([lines, bad], [records, 0]);
+  const largest = proveFiles(directory, names, { records, maxBytes: maxSizeMb * MIB });
+  rmSync(directory, { recursive: true });
+  const rate = (records / wroteMs / 1000).toFixed(2);
+  const rssMiB = process.resourceUsage().maxRSS / 1024;
+  return `${records} records in ${names.length} files, written at ${rate} million a second, each once; the largest ${largest} bytes above its size; at most ${rssMiB.toFixed(0)} MiB of memory`;
 }
 
+/** Accounts for every record by a bit, a file at a time. The bytes of the largest file above its size. */
 function proveFiles(
   directory: string,
-  records: number,
-  maxBytes: number,
-): { files: number; largest: number } {
-  const seen = new Uint8Array(records);
-  const latest = new Map<number, number>();
-  const names = readdirSync(directory).sort(compareNames);
+  names: readonly string[],
+  { records, maxBytes }: { records: number; maxBytes: number },
+): number {
+  const seen = new Uint8Array(Math.ceil(records / 8));
+  const latest = new Int32Array(USERS).fill(-1);
+  let count = 0;
   let largest = 0;
   for (const name of names) {
-    largest = Math.max(largest, statSync(join(directory, name)).size - maxBytes);
-  }
-  const texts = new Map([...textsOf(directory)].map(({ name, text }) => [name, text]));
-  for (const name of names) {
-    const text = texts.get(name) ?? '';
-    assert.ok(text.endsWith('\n'), `${name} ends with a whole line`);
-    for (const line of text.trimEnd().split('\n')) {
-      const { properties } = JSON.parse(line) as { properties: { index: number } };
-      const { index } = properties;
-      assert.equal(seen[index], 0, `record ${index} is there once`);
-      seen[index] = 1;
-      assert.ok(
-        (latest.get(index % USERS) ?? -1) < index,
-        `record ${index} of its user is in order`,
-      );
-      latest.set(index % USERS, index);
+    const bytes = readFileSync(join(directory, name));
+    largest = Math.max(largest, bytes.length - Math.floor(maxBytes));
+    assert.equal(bytes.at(-1), NEWLINE, `${name} ends with a whole line`);
+    for (const index of indicesIn(bytes)) {
+      const bit = 1 << (index & 7);
+      assert.equal((seen[index >> 3] ?? 0) & bit, 0, `record ${index} is there once`);
+      seen[index >> 3] = (seen[index >> 3] ?? 0) | bit;
+      const user = index % USERS;
+      assert.ok((latest[user] ?? 0) < index, `record ${index} of its user is in order`);
+      latest[user] = index;
+      count += 1;
     }
   }
-  assert.equal(seen.indexOf(0), -1, 'every record is there');
+  assert.equal(count, records, 'every record is there');
   assert.ok(largest < RECORD_BYTES_MAX, `${largest} bytes above the size`);
-  return { files: names.length, largest };
+  return largest;
+}
+
+/** Numbers of the records in a file: the last digits of their uuids. */
+function* indicesIn(bytes: Buffer): Generator<number> {
+  const mark = Buffer.from('"#uuid":"');
+  for (let at = bytes.indexOf(mark); at >= 0; at = bytes.indexOf(mark, at + UUID_BYTES)) {
+    const end = at + mark.length + UUID_BYTES;
+    let index = 0;
+    for (let digit = end - UUID_DIGITS; digit < end; digit += 1) {
+      index = 10 * index + (bytes[digit] ?? 0) - ZERO;
+    }
+    yield index;
+  }
 }
 
 function compareNames(a: string, b: string): number {
@@ -108,20 +132,26 @@ async function share({ records, processes }: DrillTools): Promise<string> {
     );
     for (const { code, stderr, messages } of runs) {
       assert.equal(code, 0, stderr);
-      assertBalanced(messages.at(-1) as Stats);
+      const stats = messages.at(-1) as Stats;
+      assertBalanced(stats);
+      assert.equal(stats.workers.restarts, 0, 'no worker that waits is taken for hung');
     }
-    const uuids = new Set<string>();
+    const uuids = new Map<string, string>();
     let lines = 0;
     let files = 0;
-    for (const { text } of textsOf(directory)) {
+    for (const { name, text } of textsOf(directory)) {
       files += 1;
       for (const line of text.split('\n').slice(0, -1)) {
         JSON.parse(line);
         lines += 1;
       }
-      for (const uuid of uuidsIn(text)) uuids.add(uuid);
+      for (const uuid of uuidsIn(text)) {
+        assert.equal(uuids.get(uuid), undefined, `${uuid} is in ${name}, too`);
+        uuids.set(uuid, name);
+      }
     }
     assert.deepEqual([lines, uuids.size], [count * processes, count * processes]);
+    rmSync(directory, { recursive: true });
     found.push(
       `${lines} lines in ${files} files${'instance' in instance ? ', one sequence each' : ''}`,
     );
