@@ -18,6 +18,11 @@ const RELAYS: RowPlan = {
       unit: 'short',
       expr: `max(millrace_relay_members${SELECT})`,
     }),
+    stat('Without a broker', 'Relays that the broker does not answer.', {
+      unit: 'short',
+      expr: `count(millrace_relay_connected${SELECT} == 0) or vector(0)`,
+      redFrom: 1,
+    }),
     stat('Partitions in work', 'Fewer than there are: some wait for a lease to run out.', {
       unit: 'short',
       expr: `sum(millrace_relay_partitions${SELECT})`,

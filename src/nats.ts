@@ -5,4 +5,4 @@ export {
   type NatsServerOptions,
 } from './consumers/nats.ts';
 export { type RelayAccount, type RelayOptions, relay, relayState } from './relay/relay.ts';
-export type { PartitionState } from './relay/source.ts';
+export type { PartitionState, ReplaySpan } from './relay/source.ts';

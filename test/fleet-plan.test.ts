@@ -8,6 +8,7 @@ import { FIGURES, PLANS } from '../bench/fleet/plans.ts';
 import { type FleetPlan, FleetSimulation, type Outage } from '../bench/fleet/simulation.ts';
 import { relayJson } from '../grafana/relay.ts';
 import { RELAY_CATALOGUE } from '../src/metrics/relay-catalogue.ts';
+import { parseOrigin } from '../src/relay/options.ts';
 import { repositoryRoot } from './support.ts';
 
 const root = repositoryRoot();
@@ -66,6 +67,8 @@ function relayFlags(): Set<string> {
 
 function checkRelayArgs(args: readonly string[]): void {
   const known = relayFlags();
+  const from = args.find((arg) => arg.startsWith('--from=')) ?? '';
+  assert.ok(parseOrigin(from.slice('--from='.length)).name !== '');
   for (const arg of args) {
     const [flag = ''] = arg.split('=');
     assert.ok(flag === 'relay' || known.has(flag), `${arg} is a flag of the relay`);
@@ -84,24 +87,32 @@ test('the manifests for Kubernetes are well-formed, and their relays have flags 
   assert.deepEqual(kinds, [
     'ConfigMap/nats',
     'Deployment/millrace-relay',
+    'Deployment/millrace-relay-kafka',
     'ScaledObject/millrace-relay',
+    'ScaledObject/millrace-relay-kafka',
     'Service/nats',
     'StatefulSet/game',
     'StatefulSet/nats',
   ]);
-  const relay = manifests.find(({ kind }) => kind === 'Deployment');
-  checkRelayArgs(relay?.spec?.template?.spec?.containers?.[0]?.args ?? []);
+  for (const { spec } of manifests.filter(({ kind }) => kind === 'Deployment')) {
+    checkRelayArgs(spec?.template?.spec?.containers?.[0]?.args ?? []);
+  }
 });
 
-test('the compose file is well-formed, and its relay has flags that exist', () => {
-  const [document] = parseAllDocuments(readFileSync(join(root, 'deploy/compose.yml'), 'utf8'));
-  assert.deepEqual(document?.errors, []);
-  const compose = document?.toJS() as
-    | { services: Record<string, { command: string[] }> }
-    | undefined;
-  assert.deepEqual(Object.keys(compose?.services ?? {}), ['nats', 'receiver', 'relay']);
-  checkRelayArgs(compose?.services.relay?.command ?? []);
-});
+for (const [file, broker] of [
+  ['compose.yml', 'nats'],
+  ['compose-kafka.yml', 'kafka'],
+] as const) {
+  test(`${file} is well-formed, and its relay has flags that exist`, () => {
+    const [document] = parseAllDocuments(readFileSync(join(root, 'deploy', file), 'utf8'));
+    assert.deepEqual(document?.errors, []);
+    const compose = document?.toJS() as
+      | { services: Record<string, { command: string[] }> }
+      | undefined;
+    assert.deepEqual(Object.keys(compose?.services ?? {}), [broker, 'receiver', 'relay']);
+    checkRelayArgs(compose?.services.relay?.command ?? []);
+  });
+}
 
 test('the dashboard of relays is the one its source makes, of metrics that exist', () => {
   const committed = readFileSync(join(root, 'grafana/millrace-relay.json'), 'utf8');

@@ -13,7 +13,7 @@ import { RELAY_CATALOGUE } from '../src/metrics/relay-catalogue.ts';
 import { NatsConsumer, type NatsConsumerOptions, relay, relayState } from '../src/nats.ts';
 import type { RelayAccount } from '../src/relay/relay.ts';
 import { CustomSink, type CustomSinkConfig } from '../src/sink/custom.ts';
-import { missing, NatsServerProcess } from './nats-server.ts';
+import { freePort, missing, NatsServerProcess } from './nats-server.ts';
 import { sinkContract } from './sink-contract.ts';
 import {
   assertBalanced,
@@ -132,10 +132,17 @@ test('options of a relay are checked before anything is opened', async () => {
   );
   assert.match(problem.message, /STREAM/);
   assert.ok(!problem.message.includes('secret'), problem.message);
-  const kafka = { from: 'kafka://host:9092/topic', url: 'http://h', appId: 'A' };
-  await assert.rejects(attempt(kafka), { code: 'MILLRACE_OPTIONS', message: /kafka:.*nats:/ });
+  const other = { from: 'amqp://host/topic', url: 'http://h', appId: 'A' };
+  await assert.rejects(attempt(other), {
+    code: 'MILLRACE_OPTIONS',
+    message: /amqp:.*nats:.*kafka:/,
+  });
   const nowhere = { from: 'nats://127.0.0.1:9/EVENTS', url: 'http://h', appId: 'A' };
-  await assert.rejects(attempt(nowhere), { code: 'MILLRACE_UNAVAILABLE' });
+  await assert.rejects(attempt({ ...nowhere, once: true }), { code: 'MILLRACE_UNAVAILABLE' });
+  await assert.rejects(relayState(nowhere), { code: 'MILLRACE_UNAVAILABLE' });
+  const replay = { from: new Date(0), to: new Date() };
+  await assert.rejects(attempt({ ...nowhere, replay }), { code: 'MILLRACE_UNAVAILABLE' });
+  await assert.rejects(attempt({ ...nowhere, once: true, replay }), { code: 'MILLRACE_OPTIONS' });
 });
 
 describe('NATS JetStream', { skip }, () => {
@@ -174,6 +181,62 @@ describe('NATS JetStream', { skip }, () => {
     // A message may be in though its batch is not settled; nothing is settled that is not in.
     assert.ok(lines.length >= stats.delivered);
     assert.equal(stats.delivered + stats.dropped.shutdown, 50);
+  });
+
+  test('a relay waits for a broker and a stream that are not there yet, and tells it once', async () => {
+    const port = await freePort();
+    const late = new NatsServerProcess({ port, directory: newDirectory() });
+    const receiver = await TestReceiver.start();
+    const told: string[] = [];
+    const stop = new AbortController();
+    const metricsPort = await freePort();
+    let last: RelayAccount | undefined;
+    const running = relay({
+      from: `${late.url}/EVENTS`,
+      url: receiver.url,
+      appId: 'A',
+      partitions: 4,
+      leaseMs: 400,
+      metricsServer: { port: metricsPort },
+      signal: stop.signal,
+      onError: ({ message }) => told.push(message),
+      onProgress: (account) => {
+        last = account;
+      },
+    });
+    const isConnected = async () => {
+      const reply = await fetch(`http://127.0.0.1:${metricsPort}/metrics`);
+      return /^millrace_relay_connected (\d)/m.exec(await reply.text())?.[1];
+    };
+    await until(() => told.length > 0, 'it tells that it waits');
+    assert.equal(await isConnected(), '0');
+    await late.start();
+    const ta = new Analytics(consumerOf(late));
+    ta.track({ accountId: 'u', event: 'e' });
+    assertBalanced(await ta.close());
+    await until(async () => (await receiver.snapshot()).unique === 1, 'the record is delivered');
+    assert.equal(await isConnected(), '1');
+    await until(() => last?.isConnected === true, 'the account says so, too');
+    assert.equal(told.length, 1, told.join('; '));
+    assert.match(told[0] ?? '', /waiting for the broker: no NATS at/);
+    stop.abort();
+    const account = await running;
+    assert.deepEqual([account.delivered, account.imbalance], [1, 0]);
+    await receiver.stop();
+    await late.stop();
+  });
+
+  test('a relay that is to work once ends when all that was there is settled', async () => {
+    const receiver = await TestReceiver.start();
+    const ta = new Analytics(consumerOf(server, { stream: 'ONCE' }));
+    for (let n = 0; n < 300; n += 1) ta.track({ accountId: `u${n % 7}`, event: 'e' });
+    assertBalanced(await ta.close());
+    const from = `${server.url}/ONCE`;
+    const options = { from, url: receiver.url, appId: 'A', partitions: 4, leaseMs: 400 };
+    const account = await relay({ ...options, once: true });
+    assert.deepEqual([account.delivered, account.imbalance], [300, 0]);
+    assert.equal((await receiver.snapshot()).unique, 300);
+    await receiver.stop();
   });
 
   test('broker and relays are killed and come back: every record once at the receiver, each user in order', async () => {

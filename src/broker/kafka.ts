@@ -24,8 +24,13 @@ export interface KafkaTopic {
 }
 
 /** Loads the client only where it is used: it is the user's to install. */
+export async function loadKafka(): Promise<typeof import('kafkajs')> {
+  return (await import('kafkajs')).default;
+}
+
+/** A client; it connects to nothing yet. */
 export async function openKafka(server: KafkaServer, clientId: string): Promise<Kafka> {
-  const { Kafka: Client, logLevel } = (await import('kafkajs')).default;
+  const { Kafka: Client, logLevel } = await loadKafka();
   const { brokers, tls } = server;
   const config: KafkaConfig = {
     clientId,

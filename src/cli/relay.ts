@@ -16,7 +16,10 @@ interface RelayFlags {
   readonly deadLetter?: string;
   readonly trim?: boolean;
   readonly replay?: { from: Date; to: Date };
+  readonly once?: boolean;
   readonly creds?: string;
+  readonly mechanism?: string;
+  readonly tls?: boolean | string;
   readonly metrics?: number;
   readonly metricsHost?: string;
   readonly dryRun?: boolean;
@@ -29,29 +32,45 @@ const PROGRESS_MS = 1000;
 export function relayCommand(): Command {
   return new Command('relay')
     .description(
-      'take records from NATS JetStream to the receiver, shared among all relays of a group',
+      'take records from NATS JetStream or Kafka to the receiver, shared among all relays of a group',
     )
-    .requiredOption('--from <url>', 'nats://HOST:PORT/STREAM, several hosts separated by commas')
+    .requiredOption(
+      '--from <url>',
+      'nats://HOST:PORT/STREAM or kafka://HOST:PORT/TOPIC, several hosts separated by commas',
+    )
     .option('--url <url>', 'the receiver')
     .option('--appid <id>', 'the app id')
     .option('--to-files <dir>', 'log files instead of a receiver')
-    .option('--prefix <subject>', "subjects' prefix (default: the stream's name in lower case)")
+    .option(
+      '--prefix <subject>',
+      "NATS: subjects' prefix (default: the stream's name in lower case)",
+    )
     .option(
       '--partitions <count>',
-      'partitions, as the senders have it (default: 16)',
+      'NATS: partitions, as the senders have it (default: 16)',
       parsePositive,
     )
     .option('--group <name>', 'relays of one group share the partitions (default: relay)')
     .option('--batch <records>', 'records of one request (default: 500)', parsePositive)
     .option(
       '--lease <ms>',
-      'how long a silent relay keeps its partitions (default: 5000)',
+      'how long a silent relay keeps its partitions (default: 5000, Kafka: 10000)',
       parseCount,
     )
-    .option('--dead-letter <subject>', 'where refused records go; a stream must have the subject')
-    .option('--trim', 'take settled messages out of the stream')
-    .option('--replay <from..to>', 'only the messages of a time, as ISO times; then end', parseSpan)
-    .option('--creds <file>', 'NATS credentials')
+    .option(
+      '--dead-letter <name>',
+      'subject or topic for refused records; a stream must have it, the topic must be there',
+    )
+    .option('--trim', 'NATS: take settled messages out of the stream')
+    .option(
+      '--replay <from..to>',
+      'only the messages of a time, as ISO times; no FROM: from the beginning; then end',
+      parseSpan,
+    )
+    .option('--once', 'end when everything that is there is settled')
+    .option('--creds <file>', 'NATS: credentials')
+    .option('--mechanism <name>', 'Kafka: plain, scram-sha-256 or scram-sha-512')
+    .option('--tls [file]', 'Kafka: TLS, with the certificates of a PEM file')
     .option('--metrics <port>', 'GET /metrics at this port', parsePort)
     .option('--metrics-host <host>', 'address of the metrics (default: 127.0.0.1)')
     .option('--dry-run', 'show owner, position and lag of each partition, and end')
@@ -60,9 +79,9 @@ export function relayCommand(): Command {
 }
 
 function parseSpan(text: string): { from: Date; to: Date } {
-  const [from, to] = text.split('..').map((part) => new Date(part));
+  const [from, to] = text.split('..').map((part) => new Date(part === '' ? 0 : part));
   if (from === undefined || to === undefined || Number.isNaN(+from) || Number.isNaN(+to)) {
-    throw new InvalidArgumentError('It must be two ISO times with .. between them.');
+    throw new InvalidArgumentError('It must be FROM..TO, ISO times.');
   }
   return { from, to };
 }
@@ -108,7 +127,10 @@ function optionsOf(flags: RelayFlags): RelayOptions {
     deadLetter: flags.deadLetter,
     trim: flags.trim,
     replay: flags.replay,
+    once: flags.once,
     credentials: flags.creds,
+    mechanism: flags.mechanism,
+    tls: flags.tls,
     metricsServer: server,
   };
   const known = Object.entries(given).filter(([, value]) => value !== undefined);
@@ -122,16 +144,15 @@ async function dryRun(options: RelayOptions, flags: RelayFlags): Promise<void> {
     return;
   }
   for (const { partition, owner, settled, lag } of states) {
-    const whose = owner === '' ? 'is free' : `is read by ${owner}`;
-    console.log(
-      `partition ${partition} ${whose}: settled up to ${settled}, ${lag} messages behind`,
-    );
+    const whose = owner === undefined ? '' : owner === '' ? ' is free' : ` is read by ${owner}`;
+    console.log(`partition ${partition}${whose}: settled up to ${settled}, ${lag} messages behind`);
   }
   const place = flags.toFiles ?? flags.url ?? '';
   console.log(`A relay would take its share of these and deliver to ${place}.`);
 }
 
 function textOf(account: RelayAccount): string {
-  const { partitions, members, records, delivered, rejected, lag } = account;
-  return `${partitions} partitions, ${members} relays: ${records} read, ${delivered} delivered, ${rejected} refused, ${lag} messages behind`;
+  const { partitions, members, records, delivered, rejected, lag, isConnected } = account;
+  const state = isConnected ? '' : 'waiting for the broker; ';
+  return `${state}${partitions} partitions, ${members} relays: ${records} read, ${delivered} delivered, ${rejected} refused, ${lag} messages behind`;
 }

@@ -12,6 +12,7 @@ export interface RelayReadings {
   readonly bytes: number;
   readonly partitions: number;
   readonly members: number;
+  readonly isConnected: boolean;
   readonly lag: number;
   readonly imbalance: number;
   readonly partitionLags: readonly { readonly partition: number; readonly lag: number }[];
@@ -76,6 +77,10 @@ export const RELAY_CATALOGUE: readonly RelayMetric[] = [
   one('gauge', 'imbalance_records', {
     help: 'The account of this relay, left less right; 0.',
     read: ({ imbalance }) => imbalance,
+  }),
+  one('gauge', 'connected', {
+    help: 'Whether the broker answers; 0 also while the relay waits for it at its start.',
+    read: ({ isConnected }) => (isConnected ? 1 : 0),
   }),
   one('gauge', 'partitions', {
     help: 'Partitions that are this relay’s.',

@@ -8,6 +8,7 @@ import type {
   JetStreamManager,
 } from '@nats-io/jetstream';
 import { ENCODING_HEADER, GZIP } from '../broker/messages.ts';
+import { MessageBuffer } from './message-buffer.ts';
 import type { Feed, SourceMessage, TakeLimits } from './source.ts';
 
 export interface NatsFeedParts {
@@ -30,7 +31,6 @@ const AHEAD_BYTES: number = 4 * 1024 * 1024;
 const PULL_MESSAGES = 64;
 const PULL_MS = 2000;
 const TROUBLE_MS = 500;
-const IDLE_MS = 200;
 const INACTIVE_NANOS = 30e9;
 
 /**
@@ -40,9 +40,8 @@ const INACTIVE_NANOS = 30e9;
 export class NatsFeed implements Feed {
   readonly partition: number;
   readonly #parts: NatsFeedParts;
-  readonly #buffer: SourceMessage[] = [];
+  readonly #buffer: MessageBuffer = new MessageBuffer();
   readonly #reading: Promise<void>;
-  #bytes = 0;
   /** Sequence of the last message read; 0: none. */
   #read: number;
   #settled: number;
@@ -50,7 +49,7 @@ export class NatsFeed implements Feed {
   #serial = 0;
   #isClosed = false;
   #isRead = false;
-  #wake: () => void = () => undefined;
+  #isCaughtUp = false;
 
   constructor(parts: NatsFeedParts) {
     this.#parts = parts;
@@ -73,47 +72,25 @@ export class NatsFeed implements Feed {
     return this.#isRead && this.#buffer.length === 0;
   }
 
+  get isCaughtUp(): boolean {
+    return this.#isCaughtUp && this.#buffer.length === 0;
+  }
+
   settle(position: number): void {
     this.#settled = Math.max(this.#settled, position);
   }
 
-  async take({ messagesMax, bytesMax, lingerMs }: TakeLimits): Promise<readonly SourceMessage[]> {
-    if (this.#buffer.length === 0) await this.#news(IDLE_MS);
-    if (this.#buffer.length === 0) return [];
-    const endMs = performance.now() + lingerMs;
-    while (this.#buffer.length < messagesMax && this.#bytes < bytesMax && !this.#isOver) {
-      const leftMs = endMs - performance.now();
-      if (leftMs <= 0) break;
-      await this.#news(leftMs);
-    }
-    let bytes = 0;
-    let count = 0;
-    for (const { payload } of this.#buffer) {
-      if (count === messagesMax || (count > 0 && bytes + payload.length > bytesMax)) break;
-      bytes += payload.length;
-      count += 1;
-    }
-    this.#bytes -= bytes;
-    return this.#buffer.splice(0, count);
+  take(limits: TakeLimits): Promise<readonly SourceMessage[]> {
+    return this.#buffer.take(limits);
   }
 
   get #isOver(): boolean {
     return this.#isClosed || this.#isRead;
   }
 
-  /** Resolves with the next message, or after a while. */
-  async #news(ms: number): Promise<void> {
-    const timer = new AbortController();
-    const arrival = new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    await Promise.race([arrival, delay(ms, undefined, timer).catch(() => undefined)]);
-    timer.abort();
-  }
-
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#wake();
+    this.#buffer.end();
     await this.#reading;
   }
 
@@ -143,7 +120,7 @@ export class NatsFeed implements Feed {
         if (given < 0) return;
         expected += given;
         if (given === 0) await this.#look(consumer);
-        while (this.#bytes > AHEAD_BYTES && !this.#isClosed) await delay(5);
+        while (this.#buffer.bytes > AHEAD_BYTES && !this.#isClosed) await delay(5);
       }
     } finally {
       consumer.delete().catch(() => {
@@ -186,19 +163,18 @@ export class NatsFeed implements Feed {
       count += 1;
       const timeMs = timestampNanos / 1e6;
       if (this.#parts.untilMs !== undefined && timeMs > this.#parts.untilMs) {
-        this.#isRead = true;
+        this.#end();
         break;
       }
       this.#pending = pending;
+      this.#isCaughtUp = pending === 0;
       this.#read = streamSequence;
-      this.#bytes += message.data.length;
       this.#buffer.push({
         position: streamSequence,
         payload: message.data,
         isPacked: message.headers?.get(ENCODING_HEADER) === GZIP,
         timeMs,
       });
-      this.#wake();
     }
     return count;
   }
@@ -207,8 +183,14 @@ export class NatsFeed implements Feed {
   async #look(consumer: Consumer): Promise<void> {
     const { num_pending: pending } = await consumer.info();
     this.#pending = pending;
+    this.#isCaughtUp = pending === 0;
     const { untilMs } = this.#parts;
-    if (untilMs !== undefined && pending === 0 && Date.now() > untilMs) this.#isRead = true;
-    this.#wake();
+    if (untilMs !== undefined && pending === 0 && Date.now() > untilMs) this.#end();
+  }
+
+  /** A replay has read all it was to. */
+  #end(): void {
+    this.#isRead = true;
+    this.#buffer.end();
   }
 }

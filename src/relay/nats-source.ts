@@ -12,9 +12,18 @@ import {
   type NatsServer,
   subjectOf,
 } from '../broker/nats.ts';
+import { within } from './deadline.ts';
 import { NatsFeed } from './nats-feed.ts';
 import { NatsLeases } from './nats-leases.ts';
-import type { Feed, PartitionState, PartitionWork, Source, SourceHost } from './source.ts';
+import type {
+  Feed,
+  PartitionState,
+  PartitionWork,
+  ReplaySpan,
+  Source,
+  SourceHost,
+  Upstream,
+} from './source.ts';
 
 export interface NatsSourceConfig {
   readonly server: NatsServer;
@@ -32,6 +41,8 @@ export interface NatsSourceConfig {
 }
 
 const BEATS_A_LEASE = 4;
+/** At first the others are to be heard of. */
+const BEATS_TO_LISTEN = 2;
 const TIMEOUT_MS_MIN = 1000;
 const OPEN_ATTEMPTS = 5;
 const TRIM_EVERY_BEATS = 8;
@@ -61,6 +72,7 @@ export class NatsSource implements Source {
   readonly #releasing = new Set<number>();
   readonly #timer: NodeJS.Timeout;
   #beats = 0;
+  #isConnected = true;
   #isClosing = false;
   #ticking: Promise<void> = Promise.resolve();
   #isTicking = false;
@@ -97,11 +109,27 @@ export class NatsSource implements Source {
     return this.#leases.members(performance.now());
   }
 
+  get isConnected(): boolean {
+    return this.#isConnected;
+  }
+
+  get hasShare(): boolean {
+    return this.#beats > BEATS_TO_LISTEN && this.#owned.size >= this.#share(performance.now());
+  }
+
+  #share(nowMs: number): number {
+    return Math.ceil(this.#config.partitions / this.#leases.members(nowMs));
+  }
+
   #beat(): void {
     if (this.#isTicking || this.#isClosing) return;
     this.#isTicking = true;
     this.#ticking = this.#tick()
+      .then(() => {
+        this.#isConnected = true;
+      })
       .catch((error: unknown) => {
+        this.#isConnected = false;
         this.#host.onTrouble(error instanceof Error ? error.message : String(error));
       })
       .finally(() => {
@@ -114,8 +142,7 @@ export class NatsSource implements Source {
     this.#leases.tend(performance.now());
     await this.#leases.beat();
     await Promise.all([...this.#owned].map(([partition, owned]) => this.#note(partition, owned)));
-    // At first the others are to be heard of.
-    if (this.#beats > 2 && !this.#isClosing) await this.#balance();
+    if (this.#beats > BEATS_TO_LISTEN && !this.#isClosing) await this.#balance();
     if (this.#config.trim === 'settled' && this.#beats % TRIM_EVERY_BEATS === 0) await this.#trim();
   }
 
@@ -132,7 +159,7 @@ export class NatsSource implements Source {
   /** No relay has more than its share; free partitions are taken up to it. */
   async #balance(): Promise<void> {
     const nowMs = performance.now();
-    const share = Math.ceil(this.#config.partitions / this.#leases.members(nowMs));
+    const share = this.#share(nowMs);
     const owned = [...this.#owned];
     const surplus = owned
       .filter(([, { work }], index) => index >= share || work.isOver)
@@ -245,16 +272,6 @@ async function openBucket(
   }
 }
 
-/** Waits for what may hang on a broker that is gone, but not for ever; what fails then is nobody's business any more. */
-async function within(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work.catch(() => undefined), limit]);
-  clearTimeout(timer);
-}
-
 async function link(config: NatsSourceConfig): Promise<Links> {
   const { jetstream, jetstreamManager } = await loadJetStream();
   let connection: NatsConnection;
@@ -307,10 +324,18 @@ function bucketOf({ group, stream }: NatsSourceConfig): string {
   return `millrace_${group}_${stream}`.replaceAll(/[^\w-]/g, '_');
 }
 
-/** Reads all partitions of a time again, in one process: nothing is written down. */
-export async function openNatsReplay(
+/** A JetStream stream as relays see it. */
+export function natsUpstream(config: NatsSourceConfig): Upstream {
+  return {
+    open: (host) => NatsSource.open(config, host),
+    replay: (span, host) => openReplay(config, { ...span, host }),
+    states: () => readStates(config),
+  };
+}
+
+async function openReplay(
   config: NatsSourceConfig,
-  { from, to, host }: { from: Date; to: Date; host: SourceHost },
+  { from, to, host }: ReplaySpan & { readonly host: SourceHost },
 ): Promise<Source> {
   const links = await link(config);
   const name = `replay_${randomUUID().slice(0, 8)}`;
@@ -331,6 +356,8 @@ export async function openNatsReplay(
   return {
     feeds,
     members: 1,
+    isConnected: true,
+    hasShare: true,
     bury: async () => {
       // A replay shows what is refused as rejected; its dead letters are there since the first time.
     },
@@ -338,8 +365,7 @@ export async function openNatsReplay(
   };
 }
 
-/** Where all partitions stand, without taking any. */
-export async function readNatsState(config: NatsSourceConfig): Promise<PartitionState[]> {
+async function readStates(config: NatsSourceConfig): Promise<PartitionState[]> {
   const { connection, manager, jetStream } = await link(config);
   try {
     const { Kvm } = await loadKv();

@@ -123,14 +123,15 @@ export class PartitionRelay implements PartitionWork {
     const refused: string[] = [];
     let open = from;
     const batch = { count: to - from, text: { bytes: load.text }, starts, ends };
-    await delivery.deliver(batch, (fate) => {
+    const note = (fate: RawFate) => {
       const count = from + fate.to - open;
       open += count;
       counts.inHand -= count;
       counts.bytes += fate.sentBytes;
       counts[fate.state] += count;
       if (fate.state === 'rejected') refused.push(...deadLetters(batch, fate));
-    });
+    };
+    await delivery.deliver(batch, note, () => this.#state !== 'dropped');
     // They count as settled upstream only when they are safe.
     await this.#parts.bury(refused);
     return open;

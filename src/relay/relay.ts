@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../base/errors.ts';
-import { checkInstalled, NATS_PACKAGES } from '../broker/packages.ts';
 import { Machine } from '../codec/machine.ts';
 import { OptionReader } from '../engine/option-reader.ts';
 import { LIBRARY_VERSION } from '../engine/version.ts';
@@ -12,23 +11,29 @@ import { FileSink, prepareDirectory } from '../sink/file.ts';
 import { HttpSink } from '../sink/http.ts';
 import type { Sink } from '../sink/sink.ts';
 import { RawDelivery } from '../worker/raw-delivery.ts';
-
-import { NatsSource, type NatsSourceConfig, openNatsReplay, readNatsState } from './nats-source.ts';
-import { parseOrigin, type RelayOrigin } from './options.ts';
+import { readUpstream } from './options.ts';
 import { PartitionRelay, type RelayCounts } from './partition.ts';
-import type { Feed, PartitionState, PartitionWork, Source, SourceHost } from './source.ts';
+import type {
+  Feed,
+  PartitionState,
+  PartitionWork,
+  ReplaySpan,
+  Source,
+  SourceHost,
+  Upstream,
+} from './source.ts';
 
 export interface RelayOptions {
-  /** `nats://host:4222/STREAM`, several hosts separated by commas. */
+  /** `nats://host:4222/STREAM` or `kafka://host:9092/TOPIC`, several hosts separated by commas; `user:password@` before them. */
   readonly from: string;
   /** The receiver; either this and `appId`, or `toFiles`. */
   readonly url?: string;
   readonly appId?: string;
   /** Folder for log files instead of a receiver. */
   readonly toFiles?: string;
-  /** As the senders have it; default: the stream's name in lower case. */
+  /** NATS: as the senders have it; default: the stream's name in lower case. */
   readonly subjectPrefix?: string;
-  /** As the senders have it; default 16. */
+  /** NATS: as the senders have it; default 16. A topic of Kafka knows its own. */
   readonly partitions?: number;
   /** Relays of one group share the partitions; default 'relay'. */
   readonly group?: string;
@@ -36,17 +41,24 @@ export interface RelayOptions {
   readonly batchSize?: number;
   /** Longest wait for more messages of a partition, in ms; default 20. */
   readonly lingerMs?: number;
-  /** How long a relay that is not heard of keeps its partitions, in ms; default 5000. */
+  /** How long a relay that is not heard of keeps its partitions, in ms; default 5000, with Kafka (its session timeout) 10 000. */
   readonly leaseMs?: number;
-  /** Subject that takes what is refused for good, and lines that are no records; a stream must have it. */
+  /** Subject or topic that takes what is refused for good, and lines that are no records; a stream must have it, the topic must be there. */
   readonly deadLetter?: string;
-  /** Takes settled messages out of the stream; default: they stay until the stream's limits. */
+  /** NATS: takes settled messages out of the stream; default: they stay until the stream's limits. */
   readonly trim?: boolean;
   /** Only the messages of a time, all partitions, in this process; ends when they are settled. */
-  readonly replay?: { readonly from: Date; readonly to: Date };
-  /** Path of a `.creds` file. */
+  readonly replay?: ReplaySpan;
+  /** Ends when everything that is there for this relay is settled; the broker must be there at the start. */
+  readonly once?: boolean;
+  /** NATS: path of a `.creds` file. */
   readonly credentials?: string;
+  /** NATS. */
   readonly token?: string;
+  /** Kafka: of user and password; default 'plain'. */
+  readonly mechanism?: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+  /** Kafka: TLS with Node's own certificates, or those of a PEM file. NATS: `tls://` in `from`. */
+  readonly tls?: boolean | string;
   /** `GET /metrics`. Default host: 127.0.0.1. */
   readonly metricsServer?: { readonly port: number; readonly host?: string };
   /** Ends the work in good order: what is in hand is settled, then the partitions go to others. */
@@ -59,8 +71,10 @@ export interface RelayOptions {
 export interface RelayAccount extends Readonly<RelayCounts> {
   /** Partitions that are this relay's now. */
   readonly partitions: number;
-  /** Living relays of the group. */
+  /** Living relays of the group, as far as known. */
   readonly members: number;
+  /** Whether the broker answers; before it first did, the relay waits for it. */
+  readonly isConnected: boolean;
   /** Messages behind, of this relay's partitions. */
   readonly lag: number;
   /** `records - delivered - rejected - bad - handedOver - inHand`; always 0. */
@@ -72,12 +86,16 @@ const DAY_MS = 86_400_000;
 const BYTES_A_TAKE: number = 512 * 1024;
 const PROGRESS_MS = 1000;
 const STOP_MS = 10_000;
+const OPEN_MS_MIN = 250;
+const OPEN_MS_MAX = 10_000;
 
 /**
  * Takes records from a broker to the receiver: partitions are shared among all relays of the group, each user's records stay in
- * order, and what is acknowledged to the broker is settled at the receiver. Resolves when `signal` ends it, or a replay is over.
+ * order, and what is acknowledged to the broker is settled at the receiver. A broker, stream or topic that is not there yet is
+ * waited for. Resolves when `signal` ends it, or what `replay` or `once` asks for is done.
  *
- * @throws MillraceError MILLRACE_OPTIONS with everything that is wrong; MILLRACE_UNAVAILABLE when the broker can't be reached
+ * @throws MillraceError MILLRACE_OPTIONS with everything that is wrong; MILLRACE_UNAVAILABLE when the broker can't be reached, with
+ * `replay` or `once`
  */
 export async function relay(options: RelayOptions): Promise<RelayAccount> {
   const plan = readOptions(options);
@@ -92,11 +110,12 @@ export async function relay(options: RelayOptions): Promise<RelayAccount> {
  * @throws MillraceError MILLRACE_OPTIONS, MILLRACE_UNAVAILABLE
  */
 export function relayState(options: RelayOptions): Promise<PartitionState[]> {
-  return readNatsState(readOptions(options).source);
+  return readOptions(options).upstream.states();
 }
 
 interface RelayPlan {
-  readonly source: NatsSourceConfig;
+  readonly upstream: Upstream;
+  readonly once: boolean;
   readonly batchSize: number;
   readonly lingerMs: number;
   readonly openSink: () => Sink;
@@ -140,6 +159,7 @@ class Relay {
       ...counts,
       partitions: feeds.length,
       members: this.#source?.members ?? 1,
+      isConnected: this.#source?.isConnected ?? false,
       lag: feeds.reduce((sum, { lag }) => sum + lag, 0),
       imbalance: records - delivered - rejected - bad - handedOver - inHand,
     };
@@ -148,12 +168,33 @@ class Relay {
   async run(): Promise<void> {
     const endpoint = await this.#openMetrics();
     try {
-      this.#source = await this.#open();
-      await this.#untilOver();
+      this.#source = await this.#opened();
+      if (this.#source !== undefined) await this.#untilOver();
     } finally {
       await this.#close();
       await endpoint?.close();
     }
+  }
+
+  /** The source, as soon as there is a broker; undefined: the relay was ended before. */
+  async #opened(): Promise<Source | undefined> {
+    const { signal, replay, onError } = this.#options;
+    const isPatient = replay === undefined && !this.#plan.once;
+    for (let waitMs = OPEN_MS_MIN; signal?.aborted !== true; waitMs *= 2) {
+      try {
+        return await this.#open();
+      } catch (error) {
+        const isAway = error instanceof MillraceError && error.code === 'MILLRACE_UNAVAILABLE';
+        if (!isPatient || !isAway) throw error;
+        // Once: it would be the same words every few seconds.
+        if (waitMs === OPEN_MS_MIN) {
+          const { code, message } = error;
+          onError?.(new MillraceError(code, `waiting for the broker: ${message}`, error));
+        }
+      }
+      await this.#pause(Math.min(OPEN_MS_MAX, waitMs) * (0.5 + Math.random() / 2));
+    }
+    return undefined;
   }
 
   #open(): Promise<Source> {
@@ -164,10 +205,8 @@ class Relay {
       },
     };
     const { replay } = this.#options;
-    const { source } = this.#plan;
-    return replay === undefined
-      ? NatsSource.open(source, host)
-      : openNatsReplay(source, { ...replay, host });
+    const { upstream } = this.#plan;
+    return replay === undefined ? upstream.open(host) : upstream.replay(replay, host);
   }
 
   #begin(feed: Feed): PartitionWork {
@@ -191,13 +230,25 @@ class Relay {
   }
 
   async #untilOver(): Promise<void> {
-    const { signal, replay, onProgress } = this.#options;
-    while (signal?.aborted !== true && !(replay !== undefined && this.#work.size === 0)) {
-      await delay(PROGRESS_MS, undefined, signal === undefined ? {} : { signal }).catch(() => {
-        // Aborted: the loop sees it.
-      });
+    const { signal, onProgress } = this.#options;
+    while (signal?.aborted !== true && !this.#isDone) {
+      await this.#pause(PROGRESS_MS);
       onProgress?.(this.account);
     }
+  }
+
+  /** Whether a replay is over, or everything that was there is settled. */
+  get #isDone(): boolean {
+    if (this.#options.replay !== undefined) return this.#work.size === 0;
+    if (!this.#plan.once || this.#source?.hasShare !== true) return false;
+    return this.#source.feeds.every(({ isCaughtUp }) => isCaughtUp) && this.#counts.inHand === 0;
+  }
+
+  async #pause(ms: number): Promise<void> {
+    const { signal } = this.#options;
+    await delay(ms, undefined, signal === undefined ? {} : { signal }).catch(() => {
+      // Aborted: the loop sees it.
+    });
   }
 
   /** What is in hand is settled; what a dead receiver keeps from it is left to the next relay. */
@@ -231,23 +282,18 @@ class Relay {
 
 function readOptions(options: RelayOptions): RelayPlan {
   const reader = new OptionReader('relay', options);
-  const from = reader.requiredText('from');
-  const origin = from === '' ? undefined : reader.check(() => parseOrigin(from));
-  reader.check(() => checkInstalled(NATS_PACKAGES));
-  const source = readSource(reader, origin);
+  const upstream = readUpstream(reader);
   const openSink = readPlace(reader);
+  const once = reader.flag('once', 'off');
+  if (once && options.replay !== undefined) reader.fail('once and replay exclude each other');
   for (const name of ['replay', 'metricsServer', 'signal', 'onError', 'onProgress']) {
     reader.raw(name);
   }
-  const plan = {
-    source,
-    openSink,
-    batchSize: reader.integer('batchSize', { min: 1, max: 2000, fallback: 500 }),
-    lingerMs: reader.integer('lingerMs', { min: 0, max: DAY_MS, fallback: 20 }),
-  };
+  const batchSize = reader.integer('batchSize', { min: 1, max: 2000, fallback: 500 });
+  const lingerMs = reader.integer('lingerMs', { min: 0, max: DAY_MS, fallback: 20 });
   checkReplay(reader, options.replay);
   reader.finish();
-  return plan;
+  return { upstream, openSink, once, batchSize, lingerMs };
 }
 
 function checkReplay(reader: OptionReader, replay: RelayOptions['replay']): void {
@@ -256,28 +302,6 @@ function checkReplay(reader: OptionReader, replay: RelayOptions['replay']): void
   if (!isTime(replay.from) || !isTime(replay.to) || replay.from > replay.to) {
     reader.fail('replay must have two Dates, from not after to');
   }
-}
-
-function readSource(reader: OptionReader, origin: RelayOrigin | undefined): NatsSourceConfig {
-  const name = origin?.name ?? '';
-  const token = reader.text('token');
-  const credentials = reader.text('credentials');
-  return {
-    server: {
-      servers: origin?.servers ?? [],
-      ...(origin?.user === undefined ? {} : { user: origin.user }),
-      ...(origin?.pass === undefined ? {} : { pass: origin.pass }),
-      ...(token === undefined ? {} : { token }),
-      ...(credentials === undefined ? {} : { credentials }),
-    },
-    stream: name,
-    subjectPrefix: reader.text('subjectPrefix') ?? name.toLowerCase(),
-    partitions: reader.integer('partitions', { min: 1, max: 4096, fallback: 16 }),
-    group: reader.text('group') ?? 'relay',
-    leaseMs: reader.integer('leaseMs', { min: 200, max: DAY_MS, fallback: 5000 }),
-    deadLetterSubject: reader.text('deadLetter'),
-    trim: reader.flag('trim', 'off') ? 'settled' : 'never',
-  };
 }
 
 /** The receiver, or a folder. */

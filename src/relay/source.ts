@@ -29,6 +29,8 @@ export interface Feed {
   readonly lag: number;
   /** Whether all that was to be read has been given: a replay ends. */
   readonly isAtEnd: boolean;
+  /** Whether everything that was there at the last look has been given. */
+  readonly isCaughtUp: boolean;
   close(): Promise<void>;
 }
 
@@ -54,16 +56,40 @@ export interface Source {
   readonly feeds: readonly Feed[];
   /** Living relays of the group, this one included. */
   readonly members: number;
+  /** Whether the broker answers. */
+  readonly isConnected: boolean;
+  /** Whether this relay has the partitions that are its share. */
+  readonly hasShare: boolean;
   /** Records that were refused for good, as JSON lines; resolves when they are kept. */
   bury(lines: readonly string[]): Promise<void>;
   /** Gives the partitions back: what is in hand is settled first. */
   close(): Promise<void>;
 }
 
+export interface ReplaySpan {
+  readonly from: Date;
+  readonly to: Date;
+}
+
+/**
+ * A stream or topic, before it is connected to. What can't be reached, or is not there yet, rejects with
+ * MILLRACE_UNAVAILABLE; what will never do with MILLRACE_OPTIONS.
+ */
+export interface Upstream {
+  /** Joins the relays of the group. */
+  open(host: SourceHost): Promise<Source>;
+  /** Reads all partitions of a time again, in this process: nothing is written down. */
+  replay(span: ReplaySpan, host: SourceHost): Promise<Source>;
+  /** Where all partitions stand, without taking any. */
+  states(): Promise<PartitionState[]>;
+}
+
 /** Where one partition stands: what a dry run shows. */
 export interface PartitionState {
   readonly partition: number;
-  readonly owner: string;
+  /** Empty: nobody. Undefined: the broker does not say. */
+  readonly owner: string | undefined;
+  /** Place of the last settled message: its sequence in the stream, or its offset; less than the first: none. */
   readonly settled: number;
   readonly lag: number;
 }

@@ -61,13 +61,18 @@ export class RawDelivery {
    * Works on a batch until each record has its fate, which `onFate` hears of in order: a range is told once. The batch
    * must not change until then.
    *
-   * @returns true when all of it is settled; false when {@link stop} came before
+   * @param isWanted asked before every attempt; false: no further one is made
+   * @returns true when all of it is settled; false when {@link stop} came before, or it was not wanted any more
    */
-  async deliver(batch: DeliveryBatch, onFate: (fate: RawFate) => void): Promise<boolean> {
+  async deliver(
+    batch: DeliveryBatch,
+    onFate: (fate: RawFate) => void,
+    isWanted: () => boolean = () => true,
+  ): Promise<boolean> {
     let open = 0;
     const job: DeliveryJob = {
       batch,
-      hold: () => (this.#control.mode === MODE_STOP ? -1 : open),
+      hold: () => (this.#control.mode === MODE_STOP || !isWanted() ? -1 : open),
       release: () => undefined,
       settle: ({ from, to }, counter, { sentBytes, reason }) => {
         open = to;
