@@ -302,6 +302,20 @@ export const ALERTS: readonly Alert[] = [
     },
   },
   {
+    name: 'MillraceLogFilesPileUp',
+    signal: 'increase(millrace_file_upkeep_failures_total[10m])',
+    condition: '> 0',
+    for: '15m',
+    severity: 'warning',
+    summary: 'Finished log files can not be packed or removed.',
+    runbook:
+      'Writing goes on, but the folder grows. `onError` names the file and the cause: the disk is full, permissions, or a checkpoint of `millrace ship` that can not be read, without which no file is removed. `work` tells packing from removing.',
+    fires: {
+      series: { [`millrace_file_upkeep_failures_total{${FILES_LABELS},work="pack"}`]: '0+1x40' },
+      at: '30m',
+    },
+  },
+  {
     name: 'MillraceWorkersMissing',
     signal: 'millrace_workers_configured - millrace_workers',
     condition: '> 0',

@@ -241,6 +241,15 @@ const FILES: RowPlan = {
       unit: 'Bps',
       of: [{ expr: sumRate('millrace_file_written_bytes_total', 'client'), legend: '{{client}}' }],
     }),
+    curves('Finished files left as they are', 'In five minutes; packing or removing them failed.', {
+      unit: 'short',
+      of: [
+        {
+          expr: `sum by (work) (increase(millrace_file_upkeep_failures_total${SELECT}[5m]))`,
+          legend: '{{work}}',
+        },
+      ],
+    }),
     curves('Through the disk', 'Records that go to disk and come back.', {
       unit: 'cps',
       of: [

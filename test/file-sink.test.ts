@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   unlinkSync,
   utimesSync,
@@ -19,9 +20,9 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { Analytics, LoggingConsumer, type Stats } from '../src/index.ts';
+import { Analytics, LoggingConsumer, type MillraceError, type Stats } from '../src/index.ts';
 import { Control, fileShare } from '../src/lane/control.ts';
-import { MARKS_NAME, MarkBook, STATE_FOLDER } from '../src/lines/marks.ts';
+import { MARKS_NAME, MarkBook, notePlaceOfMarks, STATE_FOLDER } from '../src/lines/marks.ts';
 import { FileSink, type FileSinkConfig, prepareDirectory } from '../src/sink/file.ts';
 import { type FileSystem, nodeFileSystem } from '../src/sink/file-system.ts';
 import { indexToWrite, nameOf, parseName, periodOf } from '../src/sink/rotation.ts';
@@ -671,6 +672,89 @@ test('old files go by age and by size, but none that the shipper has not finishe
   assert.deepEqual(logNames(directory), ['log.2026-03-07', 'log.2026-03-08']);
   await run({ keepBytes: 0 });
   assert.deepEqual(logNames(directory), ['log.2026-03-08'], 'the present one is never removed');
+});
+
+test('a file that can not be packed keeps no other from it, and is packed when it can be', async () => {
+  const names = ['log.2026-03-05', 'log.2026-03-06', 'log.2026-03-07', 'log.2026-03-08'];
+  const { directory } = finishedFiles(names);
+  // A folder has the name that the packed file is to get; rename refuses it, whoever asks.
+  const obstacle = join(directory, 'log.2026-03-05.gz');
+  mkdirSync(obstacle);
+  const upkeep = new Upkeep(directory, { packAfterMs: 1000 });
+  const now = { nowMs: Date.now(), period: '2026-03-08' };
+  const first = await upkeep.run(now);
+  assert.equal(first.isAllDone, false);
+  assert.deepEqual(
+    first.failures.map(({ work }) => work),
+    ['pack'],
+  );
+  assert.match(first.failures[0]?.message ?? '', /log\.2026-03-05: E/);
+  assert.deepEqual(logNames(directory), [
+    'log.2026-03-05',
+    'log.2026-03-05.gz',
+    'log.2026-03-06.gz',
+    'log.2026-03-07.gz',
+    'log.2026-03-08',
+  ]);
+  rmSync(obstacle, { recursive: true });
+  assert.deepEqual(await upkeep.run(now), { failures: [], isAllDone: true });
+  assert.deepEqual(
+    readdirSync(join(directory, '.millrace-pack')),
+    [],
+    'nothing half packed is left',
+  );
+});
+
+test('where a shipper keeps its checkpoint elsewhere, nothing is removed that it has not finished, and all is kept while it can not be read', async () => {
+  const names = ['log.2026-03-06', 'log.2026-03-07', 'log.2026-03-08'];
+  const { directory, inodeOf } = finishedFiles(names);
+  const [first = ''] = names;
+  const bytes = statSync(join(directory, first)).size;
+  const state = join(newDirectory(), 'state');
+  notePlaceOfMarks(directory, state);
+  notePlaceOfMarks(directory, state);
+  const run = () =>
+    new Upkeep(directory, { keepMs: 1000 }).run({ nowMs: Date.now(), period: '2026-03-08' });
+  const { failures } = await run();
+  assert.deepEqual(
+    failures.map(({ work }) => work),
+    ['remove'],
+  );
+  assert.ok(failures[0]?.message.includes(state), failures[0]?.message);
+  assert.deepEqual(logNames(directory), names);
+  mkdirSync(state);
+  const book = MarkBook.open(join(state, MARKS_NAME));
+  const mark = { lines: 1, headBytes: 0, head: '', crc: 0, packedBytes: 0 };
+  book.set({ ...mark, id: 1, name: first, inode: inodeOf(first), offset: bytes });
+  book.close();
+  assert.deepEqual(await run(), { failures: [], isAllDone: true });
+  assert.deepEqual(logNames(directory), ['log.2026-03-07', 'log.2026-03-08']);
+});
+
+test('finished files that can not be packed are told of once and counted each time', async () => {
+  const { directory } = finishedFiles(['log.2020-01-01_0']);
+  mkdirSync(join(directory, 'log.2020-01-01_0.gz'));
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(
+    new LoggingConsumer({ directory, gzipAfterMs: 1000, maxSizeMb: 0.0001 }),
+    { onError: (error) => errors.push(error) },
+  );
+  const failures = async () => {
+    const text = await ta.register.metrics();
+    return Number(/file_upkeep_failures_total\{.*work="pack"\} (\d+)/.exec(text)?.[1]);
+  };
+  // Each rotation is an occasion to try again.
+  await until(async () => {
+    ta.track({ accountId: 'u', event: 'e' });
+    await ta.flush();
+    return (await failures()) >= 3;
+  }, 'it has failed three times');
+  assert.deepEqual(
+    errors.map(({ code }) => code),
+    ['MILLRACE_UNAVAILABLE'],
+  );
+  assert.match(errors[0]?.message ?? '', /can't be packed.*log\.2020-01-01_0/);
+  assertBalanced(await ta.close());
 });
 
 test('a consumer packs what it has finished, beside the writing', async () => {

@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -20,10 +21,17 @@ import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { check, type ShipAccount, type ShipOptions, ship } from '../src/index.ts';
+import {
+  Analytics,
+  check,
+  LoggingConsumer,
+  type ShipAccount,
+  type ShipOptions,
+  ship,
+} from '../src/index.ts';
 import { SHIP_CATALOGUE } from '../src/metrics/ship-catalogue.ts';
 import { javaLines, linesOf, pythonLines } from './log-lines.ts';
-import { newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
+import { assertBalanced, newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
 const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
@@ -373,6 +381,66 @@ test('files that are done with are removed when they are old enough, others stay
     ['log.2026-11-21', 'log.2026-11-24'],
   );
   assert.equal((await receiver.snapshot()).unique, 30);
+});
+
+test('a shipper with its state elsewhere leaves word in the folder: a writer removes nothing before it is shipped', async () => {
+  const directory = newDirectory();
+  const stateDirectory = newDirectory();
+  const names = ['log.2020-01-01', 'log.2020-01-02', 'log.2020-01-03'];
+  names.forEach((name, index) => {
+    writeFileSync(join(directory, name), linesOf(index * 10, index * 10 + 10));
+    const seconds = Date.UTC(2020, 0, index + 1) / 1000;
+    utimesSync(join(directory, name), seconds, seconds);
+  });
+  const [first = '', second = ''] = names;
+  const left = () => readdirSync(directory).filter((name) => names.includes(name));
+  const keep = async () => {
+    const ta = new Analytics(new LoggingConsumer({ directory, keepDays: 1 }));
+    ta.track({ accountId: 'u', event: 'e' });
+    await ta.flush();
+    await until(() => !left().includes(first), 'what is shipped is removed');
+    assertBalanced(await ta.close());
+  };
+  const account = await shipOnce(directory, { stateDirectory, match: /log\.2020-01-01$/ });
+  assert.equal(account.delivered, 10);
+  await keep();
+  assert.deepEqual(left(), names.slice(1), 'what is not shipped stays');
+  assert.equal((await shipOnce(directory, { stateDirectory })).delivered, 21);
+  rmSync(join(directory, second));
+  assert.equal((await receiver.snapshot()).duplicates, 0);
+});
+
+// Goal: F29, the two that happen between looks of a shipper that follows: packed and removed at once, and a new file on the old one's inode.
+test('while a folder is followed, a file that is packed, and one that gets another’s inode, are shipped once', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  const shipper = follow(directory);
+  let written = 0;
+  for (let round = 0; round < 5; round += 1) {
+    writeFileSync(path, linesOf(written, written + 100));
+    await untilUnique(written + 100);
+    appendFileSync(path, linesOf(written + 100, written + 150));
+    writeFileSync(`${path}_${round}.gz`, gzipSync(readFileSync(path)));
+    rmSync(path);
+    written += 150;
+    await untilUnique(written);
+  }
+  for (let round = 0; round < 5; round += 1) {
+    writeFileSync(path, linesOf(written, written + 80));
+    written += 80;
+    await untilUnique(written);
+    const { ino } = statSync(path);
+    rmSync(path);
+    // Most file systems give a freed inode to the next file; where not, it is a file like any other.
+    writeFileSync(path, linesOf(written, written + 80));
+    written += 80;
+    await untilUnique(written);
+    if (statSync(path).ino !== ino) rmSync(path);
+  }
+  const { delivered, lostBytes } = await shipper.stop();
+  assert.deepEqual([delivered, lostBytes], [written, 0]);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.deepEqual({ unique, duplicates }, { unique: written, duplicates: 0 });
 });
 
 test('a rate is kept, several prefixes go side by side, and metrics tell files, lag and lines', async () => {

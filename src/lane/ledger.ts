@@ -58,6 +58,8 @@ export const WORKER_COUNTERS = [
   'rotations_size',
   'rotations_reopen',
   'written_bytes',
+  'upkeep_pack',
+  'upkeep_remove',
   'recovery_ms',
 ] as const;
 

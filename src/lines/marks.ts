@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto';
 import {
+  appendFileSync,
   closeSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 
 /** How far one file has been shipped. */
 export interface FileMark {
@@ -35,6 +37,8 @@ export interface FileMark {
 /** Name of the folder, within the folder of log files, that a shipper keeps its own files in; readers of log files leave it alone. */
 export const STATE_FOLDER = '.millrace-ship';
 export const MARKS_NAME = 'checkpoint.jsonl';
+/** In the state folder of the log files: where shippers of these files keep theirs, if it is elsewhere; a JSON text a line. */
+const POINTERS_NAME = 'elsewhere.jsonl';
 /** Most bytes of a file's beginning that are compared. */
 export const HEAD_BYTES = 1024;
 const JOURNAL_BYTES_MAX: number = 4 * 1024 * 1024;
@@ -61,6 +65,51 @@ export function readMarks(path: string): Map<number, FileMark> | undefined {
     else marks.set(entry.id, entry);
   }
   return marks;
+}
+
+/** Leaves word in a folder of log files that a shipper keeps its marks elsewhere, for whoever removes files there. Throws what the disk throws. */
+export function notePlaceOfMarks(directory: string, stateDirectory: string): void {
+  const own = join(directory, STATE_FOLDER);
+  if (resolve(stateDirectory) === resolve(own)) return;
+  const places = placesElsewhere(directory);
+  if (places.includes(resolve(stateDirectory))) return;
+  mkdirSync(own, { recursive: true });
+  // A line torn by a crash spoils no other, and is written again with the next start.
+  appendFileSync(join(own, POINTERS_NAME), `\n${JSON.stringify(resolve(stateDirectory))}`);
+}
+
+/**
+ * The marks of each shipper of a folder; none: nobody ships it.
+ *
+ * @throws what reading throws, also when a shipper keeps its marks elsewhere and there are none: what it has finished is not known then
+ */
+export function readAllMarks(directory: string): Map<number, FileMark>[] {
+  const own = readMarks(join(directory, STATE_FOLDER, MARKS_NAME));
+  const others = placesElsewhere(directory).map((place) => {
+    const marks = readMarks(join(place, MARKS_NAME));
+    if (marks !== undefined) return marks;
+    throw new Error(
+      `${join(place, MARKS_NAME)}, where a shipper keeps its checkpoint, is not there`,
+    );
+  });
+  return own === undefined ? others : [own, ...others];
+}
+
+function placesElsewhere(directory: string): string[] {
+  let text = '';
+  try {
+    text = readFileSync(join(directory, STATE_FOLDER, POINTERS_NAME), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  return text.split('\n').flatMap((line) => {
+    try {
+      return [String(JSON.parse(line))];
+    } catch {
+      // Torn by a crash; its shipper leaves word again.
+      return [];
+    }
+  });
 }
 
 /** A mark, or the id of one that is taken back. */

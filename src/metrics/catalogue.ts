@@ -470,6 +470,11 @@ export const CATALOGUE: readonly Metric[] = [
     { prefix: 'rotations_', label: 'cause' },
   ),
   worked('millrace_file_written_bytes_total', 'Bytes appended to log files.', 'written_bytes'),
+  counters(
+    'millrace_file_upkeep_failures_total',
+    'Finished log files that could not be packed or removed; each is tried again.',
+    { prefix: 'upkeep_', label: 'work' },
+  ),
   gauge('millrace_workers', 'Living worker threads.', (at) => at.workers.alive),
   gauge('millrace_workers_configured', 'Worker threads asked for.', (at) => at.workers.configured),
   {

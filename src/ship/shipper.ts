@@ -4,7 +4,7 @@ import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promi
 import { crc32 } from 'node:zlib';
 import { MillraceError } from '../base/errors.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
-import { MARKS_NAME, MarkBook } from '../lines/marks.ts';
+import { MARKS_NAME, MarkBook, notePlaceOfMarks } from '../lines/marks.ts';
 import type { ShipReadings } from '../metrics/ship-catalogue.ts';
 import { nodeFileSystem } from '../spool/file-system.ts';
 import { FolderLock } from '../spool/lock.ts';
@@ -105,6 +105,7 @@ export class Shipper {
     this.#tools = tools;
     this.#lock = lock;
     this.#book = MarkBook.open(join(plan.stateDirectory, MARKS_NAME));
+    this.#leaveWord();
     this.#quarantine = new Quarantine(plan.quarantine);
     this.#pace = new Pace(plan.rate);
     this.#folder = new LogFolder({
@@ -136,6 +137,17 @@ export class Shipper {
         `the folder ${directory} is being shipped by process ${lock.pid} already`,
       );
     });
+  }
+
+  /** A writer's retention waits for what is shipped, if it knows where that is noted. */
+  #leaveWord(): void {
+    const { directory, stateDirectory } = this.#plan;
+    try {
+      notePlaceOfMarks(directory, stateDirectory);
+    } catch (error) {
+      const message = `${directory} can't be told that its checkpoint is in ${stateDirectory}, so that a writer may remove files there before they are shipped: ${wordsOf(error)}`;
+      this.#tools.onError(new MillraceError('MILLRACE_UNAVAILABLE', message, error));
+    }
   }
 
   get account(): ShipAccount {

@@ -17,6 +17,7 @@ import {
 } from './rotation.ts';
 import type { AttemptFacts, Batch, DiskWork, Outcome, RotationCause, Sink } from './sink.ts';
 import { FINISHED_REST_MS, Upkeep, type UpkeepRules } from './upkeep.ts';
+import { UpkeepSchedule } from './upkeep-schedule.ts';
 
 /** What a file sink is opened with: plain data. */
 export interface FileSinkConfig extends NameRules {
@@ -47,8 +48,6 @@ export interface SharedWords {
 
 /** Beside the word of the lock (file-lock.ts): the latest period, as a number; written by whichever worker comes to it first. */
 const PERIOD_WORD = 1;
-/** How often finished files are looked after, in ms. */
-const UPKEEP_MS = 30_000;
 /** How soon a file is looked at again in which somebody is in the middle of a line, in ms: a live writer ends it within milliseconds. */
 const LOOK_MS = 5;
 /** Longest time without showing life while one batch goes into many files, in ms. */
@@ -56,6 +55,8 @@ const BREATH_MS = 50;
 const HELD_UP = 'another writer is in the middle of a line';
 const DISK_FULL = 'the disk took only a part';
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+const NO_UPKEEP = { upkeepFailures: [], upkeepNews: undefined };
 
 interface OpenFile {
   readonly fd: number;
@@ -121,10 +122,7 @@ export class FileSink implements Sink {
   #syncsMs: number[] = [];
   #writtenBytes = 0;
   #hasBegun = false;
-  readonly #upkeep: Upkeep | undefined;
-  #isUpkeeping = false;
-  #upkeptMs = Number.NEGATIVE_INFINITY;
-  #upkeptPath: string | undefined;
+  readonly #upkeep: UpkeepSchedule | undefined;
 
   private constructor(
     config: FileSinkConfig,
@@ -140,8 +138,7 @@ export class FileSink implements Sink {
     this.#clock = clock;
     this.#words = words;
     this.#tail = new FileTail(fileSystem, clock);
-    this.#upkeep =
-      config.upkeep === undefined ? undefined : new Upkeep(config.directory, config.upkeep);
+    this.#upkeep = scheduleOf(config, clock);
     this.#lock =
       words === undefined || config.maxBytes === undefined
         ? undefined
@@ -166,7 +163,7 @@ export class FileSink implements Sink {
     const startMs = this.#clock.monotonicMs();
     const outcome = await this.#write(batch, signal);
     this.#facts = { status: 0, durationMs: this.#clock.monotonicMs() - startMs };
-    this.#keepUp(startMs);
+    this.#upkeep?.tick(this.#file?.path);
     return outcome;
   }
 
@@ -174,30 +171,12 @@ export class FileSink implements Sink {
     return this.#file !== undefined;
   }
 
-  /** Packs and removes finished files, now and then, beside the writing. */
-  #keepUp(nowMs: number): void {
-    const hasRotated = this.#file?.path !== this.#upkeptPath;
-    if (this.#upkeep === undefined || this.#isUpkeeping) return;
-    if (!hasRotated && nowMs - this.#upkeptMs < UPKEEP_MS) return;
-    this.#upkeptMs = nowMs;
-    this.#upkeptPath = this.#file?.path;
-    this.#isUpkeeping = true;
-    const wallMs = this.#clock.nowMs();
-    this.#upkeep
-      .run({ nowMs: wallMs, period: periodOf(wallMs, this.#config.rotate) })
-      .catch(() => {
-        // A full disk, or a file that somebody else has moved: the next time does it.
-      })
-      .finally(() => {
-        this.#isUpkeeping = false;
-      });
-  }
-
   takeDiskWork(): DiskWork {
     const work = {
       writtenBytes: this.#writtenBytes,
       rotations: this.#rotations,
       syncsMs: this.#syncsMs,
+      ...(this.#upkeep?.take() ?? NO_UPKEEP),
     };
     this.#writtenBytes = 0;
     this.#rotations = [];
@@ -458,7 +437,7 @@ export class FileSink implements Sink {
         const file = this.#current();
         if (this.#config.fsync !== 'never') this.#sync(file);
       });
-      this.#keepUp(this.#clock.monotonicMs());
+      this.#upkeep?.tick(this.#file?.path);
     } catch (error) {
       throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOf(error)}`, error);
     }
@@ -468,6 +447,15 @@ export class FileSink implements Sink {
     this.#upkeep?.stop();
     this.#closeFile();
   }
+}
+
+function scheduleOf(
+  { directory, upkeep, rotate }: FileSinkConfig,
+  clock: Clock,
+): UpkeepSchedule | undefined {
+  if (upkeep === undefined) return undefined;
+  const periodAt = (wallMs: number) => periodOf(wallMs, rotate);
+  return new UpkeepSchedule(new Upkeep(directory, upkeep), { clock, periodAt });
 }
 
 function codeOf(error: unknown): string {

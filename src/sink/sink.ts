@@ -4,6 +4,8 @@
  * above it, in one place (`worker/delivery.ts`).
  */
 
+import type { UpkeepFailure } from './upkeep.ts';
+
 /**
  * Records of one attempt, as JSON text in UTF-8.
  *
@@ -91,6 +93,10 @@ export interface DiskWork {
   readonly rotations: readonly RotationCause[];
   /** How long each sync took, in ms. */
   readonly syncsMs: readonly number[];
+  /** What could not be done with finished files. */
+  readonly upkeepFailures: readonly UpkeepFailure[];
+  /** Words for people, when that has begun to fail. */
+  readonly upkeepNews: string | undefined;
 }
 
 /** A place records go to. Opened once a thread; several `deliver` calls may be under way at once. */

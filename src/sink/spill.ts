@@ -75,6 +75,9 @@ class SpillSink implements Sink {
       writtenBytes: own.writtenBytes + other.writtenBytes,
       rotations: [...own.rotations, ...other.rotations],
       syncsMs: [...own.syncsMs, ...other.syncsMs],
+      // Only the folder proper is looked after.
+      upkeepFailures: own.upkeepFailures,
+      upkeepNews: own.upkeepNews,
     };
   }
 

@@ -1,9 +1,9 @@
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { type FileMark, MARKS_NAME, readMarks, STATE_FOLDER } from '../lines/marks.ts';
+import { type FileMark, readAllMarks } from '../lines/marks.ts';
 import { type LogName, parseName } from './rotation.ts';
 
 /** What becomes of finished files: plain data. */
@@ -24,6 +24,20 @@ const PACK_LEVEL = 6;
 /** A file that was written later may still be in the hands of a thread that has not noticed the new name, in ms. */
 export const FINISHED_REST_MS = 1000;
 
+/** What could not be done with finished files. */
+export interface UpkeepFailure {
+  readonly work: UpkeepWork;
+  /** For people: the file and the system's words. */
+  readonly message: string;
+}
+
+export type UpkeepWork = 'pack' | 'remove';
+
+interface UpkeepReport {
+  readonly failures: readonly UpkeepFailure[];
+  readonly isAllDone: boolean;
+}
+
 interface FinishedFile {
   readonly name: string;
   readonly path: string;
@@ -36,7 +50,7 @@ interface FinishedFile {
 
 /**
  * Packs and removes the finished files of a folder: those of an earlier day or hour, or with a lower `_N` than another of the same day or hour. Where
- * `millrace ship` keeps its checkpoint in the folder, no file is removed that it has not finished; packed ones it
+ * `millrace ship` follows the folder, no file is removed that it has not finished, wherever it keeps its checkpoint; packed ones it
  * reads on. Several threads and processes may do this in one folder at the same time.
  */
 export class Upkeep {
@@ -54,19 +68,52 @@ export class Upkeep {
     this.#abort.abort();
   }
 
-  /** @param period the present day or hour, as in names. Rejects with what the disk throws; all is tried again the next time. */
-  async run({ nowMs, period }: { nowMs: number; period: string }): Promise<void> {
-    const files = await this.#list();
+  /**
+   * Does what is due. What fails is tried again the next time, and keeps nothing else from being done.
+   *
+   * @param period the present day or hour, as in names
+   * @returns what failed, a file each, and whether nothing that is due was left undone, to other processes neither
+   */
+  async run({ nowMs, period }: { nowMs: number; period: string }): Promise<UpkeepReport> {
+    const failures: UpkeepFailure[] = [];
+    let isAllDone = true;
+    const files = await this.#list().catch((error: unknown) => {
+      const work = this.#rules.packAfterMs === undefined ? 'remove' : 'pack';
+      failures.push({ work, message: `${this.#directory}: ${textOf(error)}` });
+      return [];
+    });
     const finished = files.filter(
       (file) => isFinished(file, files, period) && nowMs - file.modifiedMs >= FINISHED_REST_MS,
     );
-    const gone = await this.#removeOld(finished, { files, nowMs });
-    const { packAfterMs } = this.#rules;
-    if (packAfterMs === undefined) return;
+    const gone = await this.#removeOld(finished, { files, nowMs, failures });
+    const { packAfterMs = Number.POSITIVE_INFINITY } = this.#rules;
     for (const file of finished) {
-      if (this.#abort.signal.aborted) return;
-      const isDue = nowMs - file.modifiedMs >= packAfterMs;
-      if (isDue && !file.isPacked && !gone.has(file)) await this.#pack(file);
+      const isDue = nowMs - file.modifiedMs >= packAfterMs && !file.isPacked && !gone.has(file);
+      if (!isDue) continue;
+      const pack = async () => {
+        if (!(await this.#pack(file))) isAllDone = false;
+      };
+      await this.#attempt('pack', file, { failures, work: pack });
+    }
+    return { failures, isAllDone: isAllDone && failures.length === 0 };
+  }
+
+  /** Does one thing to one file. A file that somebody else has packed, moved or removed meanwhile is no failure. */
+  async #attempt(
+    kind: UpkeepWork,
+    file: FinishedFile,
+    { failures, work }: { failures: UpkeepFailure[]; work: () => Promise<unknown> },
+  ): Promise<boolean> {
+    if (this.#abort.signal.aborted) return false;
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      const isGone = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(file.path);
+      if (!isGone && !this.#abort.signal.aborted) {
+        failures.push({ work: kind, message: `${file.path}: ${textOf(error)}` });
+      }
+      return false;
     }
   }
 
@@ -78,7 +125,7 @@ export class Upkeep {
       if (parsed === undefined) continue;
       const path = join(this.#directory, name);
       const facts = await stat(path, { bigint: true }).catch(() => undefined);
-      if (facts === undefined) continue;
+      if (facts?.isFile() !== true) continue;
       const inode = `${facts.dev}:${facts.ino}`;
       const bytes = Number(facts.size);
       const modifiedMs = Number(facts.mtimeMs);
@@ -89,42 +136,47 @@ export class Upkeep {
 
   async #removeOld(
     finished: readonly FinishedFile[],
-    { files, nowMs }: { files: readonly FinishedFile[]; nowMs: number },
+    {
+      files,
+      nowMs,
+      failures,
+    }: { files: readonly FinishedFile[]; nowMs: number; failures: UpkeepFailure[] },
   ): Promise<Set<FinishedFile>> {
     const { keepMs = Number.POSITIVE_INFINITY, keepBytes = Number.POSITIVE_INFINITY } = this.#rules;
     const gone = new Set<FinishedFile>();
-    if (keepMs === Number.POSITIVE_INFINITY && keepBytes === Number.POSITIVE_INFINITY) return gone;
-    const isShipped = this.#shippedTest();
     let bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+    const isDue = (file: FinishedFile) => nowMs - file.modifiedMs > keepMs || bytes > keepBytes;
+    if (!finished.some(isDue)) return gone;
+    const isShipped = this.#shippedTest(failures);
     for (const file of finished) {
-      const isDue = nowMs - file.modifiedMs > keepMs || bytes > keepBytes;
-      if (!isDue || !isShipped(file)) continue;
-      await rm(file.path, { force: true });
+      if (!isDue(file) || !isShipped(file)) continue;
+      const work = () => rm(file.path, { force: true });
+      if (!(await this.#attempt('remove', file, { failures, work }))) continue;
       bytes -= file.bytes;
       gone.add(file);
     }
     return gone;
   }
 
-  /** Whether `millrace ship` is done with a file; without its checkpoint nobody ships here, and all are. */
-  #shippedTest(): (file: FinishedFile) => boolean {
-    const path = join(this.#directory, STATE_FOLDER, MARKS_NAME);
-    const marks = readMarks(path);
-    if (marks === undefined) return () => true;
-    const byInode = new Map<string, FileMark>();
-    for (const mark of marks.values()) byInode.set(mark.inode, mark);
-    return ({ inode, bytes, isPacked }) => {
-      const mark = byInode.get(inode);
-      if (mark === undefined) return bytes === 0;
-      return isPacked ? mark.packedBytes === bytes : mark.offset >= bytes;
-    };
+  /** Whether all shippers are done with a file; where there is none, all are. While a checkpoint can't be read, none is. */
+  #shippedTest(failures: UpkeepFailure[]): (file: FinishedFile) => boolean {
+    try {
+      const shippers = readAllMarks(this.#directory).map((marks) => {
+        return new Map([...marks.values()].map((mark) => [mark.inode, mark]));
+      });
+      return (file) => shippers.every((marks) => isDone(file, marks.get(file.inode)));
+    } catch (error) {
+      failures.push({ work: 'remove', message: `${this.#directory}: ${textOf(error)}` });
+      return () => false;
+    }
   }
 
-  async #pack(file: FinishedFile): Promise<void> {
+  /** False: another process is at work on the file, or writes to it. */
+  async #pack(file: FinishedFile): Promise<boolean> {
     const folder = join(this.#directory, PACK_FOLDER);
     await mkdir(folder, { recursive: true });
     const temporary = join(folder, `${file.name}.gz`);
-    if (!(await claim(temporary))) return;
+    if (!(await claim(temporary))) return false;
     try {
       await pipeline(
         createReadStream(file.path),
@@ -133,14 +185,24 @@ export class Upkeep {
         { signal: this.#abort.signal },
       );
       const now = await stat(file.path);
-      if (now.size !== file.bytes || now.mtimeMs < file.modifiedMs) return;
+      if (now.size !== file.bytes || now.mtimeMs < file.modifiedMs) return false;
       await utimes(temporary, now.atime, now.mtime);
       await rename(temporary, `${file.path}.gz`);
       await rm(file.path);
+      return true;
     } finally {
       await rm(temporary, { force: true });
     }
   }
+}
+
+function isDone({ bytes, isPacked }: FinishedFile, mark: FileMark | undefined): boolean {
+  if (mark === undefined) return bytes === 0;
+  return isPacked ? mark.packedBytes === bytes : mark.offset >= bytes;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Makes the file for this process alone. False: another one is at work on it. */

@@ -173,7 +173,7 @@ export class Delivery {
     ledger.observe(`request_${outcomeLabel(outcome)}`, facts.durationMs / 1000, { lane });
     if (facts.bodyMs !== undefined) ledger.observe('compress_seconds', facts.bodyMs / 1000);
     if (facts.code !== undefined) ledger.add(codeCounter(facts.code));
-    noteDiskWork(sink, ledger);
+    noteDiskWork(this.#parts);
     if (attempts?.isListening() !== true) return;
     const { status, durationMs } = facts;
     attempts.hear({ lane, records, status, durationMs, ...factsOf(outcome) });
@@ -305,13 +305,20 @@ function refusalOf({
   return { message, cause: kind === 'split' ? 'too_large' : 'content' };
 }
 
-/** Puts what a sink did to the disk into the ledger. */
-export function noteDiskWork(sink: Sink, ledger: LedgerWriter): void {
+/** Puts what a sink did to the disk into the ledger, and tells what it could not do. */
+export function noteDiskWork({
+  sink,
+  ledger,
+  onTrouble,
+}: Pick<DeliveryParts, 'sink' | 'ledger' | 'onTrouble'>): void {
   const work = sink.takeDiskWork?.();
   if (work === undefined) return;
   ledger.add('written_bytes', work.writtenBytes);
   for (const cause of work.rotations) ledger.add(`rotations_${cause}`);
   for (const ms of work.syncsMs) ledger.observe('fsync_file', ms / 1000);
+  for (const { work: kind } of work.upkeepFailures) ledger.add(`upkeep_${kind}`);
+  if (work.upkeepNews === undefined) return;
+  onTrouble(new MillraceError('MILLRACE_UNAVAILABLE', work.upkeepNews));
 }
 
 function requestCounter({ status }: AttemptFacts, outcome: Outcome): WorkerCounter {

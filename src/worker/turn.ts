@@ -638,7 +638,7 @@ export class Turn {
     await Promise.all(this.#underWay);
     try {
       await this.#tools.sink.flush();
-      noteDiskWork(this.#tools.sink, this.#tools.ledger);
+      noteDiskWork(this.#tools);
       this.#endRound(round, ROUND_DONE, '');
     } catch (error) {
       this.#endRound(round, ROUND_KEPT, error instanceof Error ? error.message : String(error));
