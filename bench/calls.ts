@@ -1,6 +1,7 @@
 import Table from 'cli-table3';
 import { Inlet } from '../src/engine/inlet.ts';
 import { Region } from '../src/lane/region.ts';
+import { SHUTDOWN } from '../src/lane/settlement.ts';
 import type { EventFields } from '../src/plan.ts';
 import type { Properties } from '../src/record/types.ts';
 import { Tracker } from '../src/tracker.ts';
@@ -173,7 +174,7 @@ class RingTracker extends Tracker {
   }
 
   empty(): void {
-    for (const seat of this.inlet.seats) seat.dropRest();
+    for (const seat of this.inlet.seats) seat.dropRest(SHUTDOWN);
   }
 }
 

@@ -81,7 +81,7 @@ export class FilledLane {
     return () => {
       this.#lane.holds();
       batch.reset(this.#lane.head, this.#lane.headSeq);
-      batch.fill(this.#lane, transcoder, this.#lane.loadTail());
+      batch.fill(this.#lane, transcoder, { tail: this.#lane.loadTail() });
       if (batch.count !== LANE_RECORDS) throw new Error(`${batch.count} records were read`);
       return Buffer.from(batch.text.bytes.buffer, 1, batch.text.at - 2);
     };

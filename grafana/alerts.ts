@@ -43,7 +43,7 @@ export const ALERTS: readonly Alert[] = [
     severity: 'critical',
     summary: 'Records were given up: {{ $labels.reason }}.',
     runbook:
-      '`overflow_newest` and `overflow_oldest`: more came in than the receiver took, and the ring (or the spool) was full; look at `millrace_requests_total` for what the receiver says, then give `ringBytes` or `spool` more room. `expired`: `retries` is a number and was used up. `shutdown`: `close()` ran out of time; raise its `timeoutMs` or add a `spool`. `corrupt`: see MillraceSpoolCorrupt.',
+      '`overflow_newest` and `overflow_oldest`: more came in than the receiver took, and the ring (or the spool) was full; look at `millrace_requests_total` for what the receiver says, then give `ringBytes` or `spool` more room. `expired`: `retries` is a number and was used up. `shutdown`: `close()` ran out of time; raise its `timeoutMs` or add a `spool`. `corrupt`: see MillraceSpoolCorrupt. `crashed`: records that workers died of; `onError` had `MILLRACE_POISON` or `MILLRACE_GIVEN_UP`.',
     fires: {
       series: {
         [`millrace_records_dropped_total{${LABELS},reason="overflow_newest"}`]: '0x4 7x10',

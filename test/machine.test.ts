@@ -85,7 +85,7 @@ function fill(region: Region, options: TranscoderOptions, machine: Machine | und
   const batch = new PendingBatch(LIMITS, ',', new TextBuffer(1024));
   batch.reset(lane.head, lane.headSeq);
   for (;;) {
-    const filled = batch.fill(lane, transcoder, tail);
+    const filled = batch.fill(lane, transcoder, { tail });
     batches.push({
       text: Buffer.from(batch.text.bytes.subarray(1, batch.text.at)).toString('utf8'),
       starts: [...batch.starts.subarray(0, batch.count)],

@@ -48,6 +48,7 @@ const BAD_HTTP: readonly (readonly [object, readonly string[]])[] = [
   [{ ...HTTP, workers: 0 }, ['workers']],
   [{ ...HTTP, workers: 1.5 }, ['workers', '1.5']],
   [{ ...HTTP, workerHeapMb: 8 }, ['workerHeapMb', '8', '16']],
+  [{ ...HTTP, workerPatienceMs: -1 }, ['workerPatienceMs', '-1']],
   [{ ...HTTP, lanes: 257 }, ['lanes', '257']],
   [{ ...HTTP, ringBytes: 1_000_000 }, ['ringBytes', 'power of two']],
   [{ ...HTTP, ringBytes: 65_536, lanes: 64 }, ['lanes', '64']],

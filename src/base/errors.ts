@@ -13,6 +13,8 @@ export type MillraceErrorCode =
   | 'MILLRACE_TIMEOUT'
   | 'MILLRACE_UNAVAILABLE'
   | 'MILLRACE_WORKER'
+  | 'MILLRACE_POISON'
+  | 'MILLRACE_GIVEN_UP'
   | 'MILLRACE_SPOOL';
 
 /** What is left of an error after it crossed a thread: structured clone drops an Error's own fields. */

@@ -17,6 +17,7 @@ import {
   BACKLOGS_DONE,
   CORRUPT,
   COUNTERS_END,
+  CRASHED,
   DEAD_LETTERED,
   DELIVERED,
   EXPIRED,
@@ -126,6 +127,7 @@ export class Accounts {
         expired: settled(EXPIRED),
         shutdown: settled(SHUTDOWN),
         corrupt: settled(CORRUPT),
+        crashed: settled(CRASHED),
       },
       queued,
       spooled,
@@ -155,7 +157,10 @@ export class Accounts {
       delivered: stats.delivered,
       rejected: stats.rejected,
       // One record, one reason.
-      dropped: { ...stats.dropped, expired: stats.dropped.expired - stats.dropped.corrupt },
+      dropped: {
+        ...stats.dropped,
+        expired: stats.dropped.expired - stats.dropped.corrupt - stats.dropped.crashed,
+      },
       invalid: recorder.invalid,
       deadLettered: settled(DEAD_LETTERED),
       recovered: stats.recovered,

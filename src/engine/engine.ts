@@ -13,6 +13,7 @@ import {
 } from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
+import { SHUTDOWN } from '../lane/settlement.ts';
 import type { RecordFields, UnsetFields } from '../record/types.ts';
 import type { AttemptNote, WorkerConfig, WorkerNote } from '../worker/contract.ts';
 import { Accounts } from './accounts.ts';
@@ -25,7 +26,7 @@ import { Journal } from './journal.ts';
 import type { EnginePlan } from './plan.ts';
 import { isPortMessage, type PortStart } from './port.ts';
 import type { RequiredField } from './recorder.ts';
-import { Seat } from './seat.ts';
+import { Seat, type SeqSpan } from './seat.ts';
 import { SpoolKeeper } from './spool-keeper.ts';
 import type { Stats } from './stats.ts';
 import { Supervisor, type ThreadEvent } from './supervisor.ts';
@@ -109,6 +110,14 @@ export class Engine {
       control: this.#control,
       ledger: this.#ledger,
       onError: this.#onError,
+      triage: {
+        patienceMs: plan.workerPatienceMs,
+        handRecordsMax: plan.batch.recordsMax * plan.inFlightMax,
+        hasSpool: plan.spool !== undefined,
+        onError: this.#onError,
+        onDropped: (seat, gone) => this.#tellDropped(seat, gone, 'crashed'),
+        onGivenUp: (seat) => this.#spool?.noteGivenUp(seat),
+      },
       onNote: (note) => this.#hear(note),
       onThread: (event, threadId) => this.#noteThread(event, threadId),
     });
@@ -368,7 +377,9 @@ export class Engine {
     const spool = this.#spool;
     if (spool === undefined) return;
     const isInTrouble = () => Atomics.load(this.#control.words, GATE_TROUBLE) !== 0;
-    const isDone = () => spool.isReplayed && this.stats().spooled === 0;
+    const isEmpty = (seat: Seat) => seat.spooled === 0 || this.#supervisor.isStuck(seat);
+    const isDone = () =>
+      (spool.isReplayed || this.#supervisor.isStuck(spool.seat)) && this.#allSeats().every(isEmpty);
     while (!isDone() && !isInTrouble() && performance.now() < deadlineMs) {
       await delay(2);
     }
@@ -409,7 +420,18 @@ export class Engine {
   }
 
   #dropRest(): void {
-    for (const seat of this.#allSeats()) this.inlet.tellDropped(seat, seat.dropRest(), 'shutdown');
+    for (const seat of this.#allSeats()) {
+      this.#tellDropped(seat, seat.dropRest(SHUTDOWN), 'shutdown');
+    }
+  }
+
+  /** Tells those whose records were dropped, on whatever thread they are. */
+  #tellDropped(seat: Seat, gone: SeqSpan, reason: string): void {
+    if (seat.region.id === MAIN_REGION) this.inlet.tellDropped(seat, gone, reason);
+    else if (gone.fromSeq !== gone.toSeq) {
+      const notice = { region: seat.region.id, lane: seat.lane, ...gone, state: 'dropped', reason };
+      this.#ports.get(seat.region.id)?.channel.postMessage({ millrace: 'notice', notice });
+    }
   }
 
   #finish(): void {

@@ -170,7 +170,7 @@ export class Inlet {
     }
     const round = seat.requestRound();
     if (seat.wake()) this.#host.post(seat);
-    const isDone = () => seat.isRoundDone(round) || this.#host.isOver();
+    const isDone = () => seat.isRoundDone(round) || seat.isGivenUp || this.#host.isOver();
     return { isDone, word: { words, index: seat.roundDoneAt } };
   }
 
@@ -178,6 +178,7 @@ export class Inlet {
     const needsRound = this.#plan.pace === 'rounds' || this.#plan.flush === 'synced';
     if (!needsRound) return;
     for (const seat of this.seats) {
+      if (seat.isGivenUp) throw givenUpError(seat);
       const { code, message } = seat.roundResult();
       if (code === ROUND_DONE) continue;
       throw new MillraceError(
@@ -289,6 +290,13 @@ export class Inlet {
 
 export function closedError(): MillraceError {
   return new MillraceError('MILLRACE_CLOSED', 'the client is closed; it takes no more records');
+}
+
+function givenUpError({ name }: Seat): MillraceError {
+  return new MillraceError(
+    'MILLRACE_GIVEN_UP',
+    `lane ${name} is given up, because workers die of it; its records are dropped`,
+  );
 }
 
 export function timeoutError(

@@ -24,6 +24,7 @@ const LANES_MAX = 256;
 const HEAP_MB_MIN = 16;
 const HEAP_MB_MAX: number = 64 * 1024;
 const DAY_MS = 86_400_000;
+const PATIENCE_MS = 30_000;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** Headers that carry the protocol itself. */
 const OWN_HEADERS: ReadonlySet<string> = new Set([
@@ -47,6 +48,7 @@ type EngineShare = Pick<
   EnginePlan,
   | 'workers'
   | 'workerHeapMb'
+  | 'workerPatienceMs'
   | 'lanes'
   | 'laneBytes'
   | 'overflow'
@@ -200,6 +202,7 @@ export function planDebug(options: unknown): EnginePlan {
     workerFile: reader.fileOrUrl('workerFile'),
     workers: 1,
     workerHeapMb: undefined,
+    workerPatienceMs: PATIENCE_MS,
     lanes: 1,
     laneBytes: 16 * MIB,
     overflow: 'drop-oldest',
@@ -340,6 +343,11 @@ function readEngine(
   return {
     workers,
     workerHeapMb: readHeapMb(reader),
+    workerPatienceMs: reader.integer('workerPatienceMs', {
+      min: 0,
+      max: DAY_MS,
+      fallback: PATIENCE_MS,
+    }),
     lanes,
     laneBytes: Math.min(Math.max(laneBytes, LANE_BYTES_MIN), LANE_BYTES_MAX),
     overflow,

@@ -30,6 +30,8 @@ export interface EnginePlan {
   readonly workers: number;
   /** Most memory of a worker's heap, in MB; undefined: as much as Node gives it. */
   readonly workerHeapMb: number | undefined;
+  /** How long workers may die without progress before their lane is given up, in ms. */
+  readonly workerPatienceMs: number;
   readonly lanes: number;
   /** Bytes of one lane's frames: a power of two. */
   readonly laneBytes: number;

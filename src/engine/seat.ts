@@ -2,9 +2,13 @@ import { beginAttendance, bellState, ring, UNATTENDED } from '../lane/doorbell.t
 import {
   ACCEPTED_FLOAT,
   BELL_WORD,
+  BUSY_AT_HEAD,
+  BUSY_NOT,
+  BUSY_WORD,
   CLAIMED_TERM_WORD,
   FLUSH_POSITION_WORD,
   FLUSH_ROUND_WORD,
+  GIVEN_UP_WORD,
   LENGTH_AT,
   MAIL_BYTES_AT,
   MAIL_LENGTH_WORD,
@@ -18,14 +22,20 @@ import {
 } from '../lane/layout.ts';
 import type { Region } from '../lane/region.ts';
 import {
+  BACKLOGS_DONE,
+  CRASHED,
+  DELIVERED,
+  EXPIRED,
   IN_HAND,
   OVERFLOW_OLDEST,
+  REJECTED,
   RELEASED,
   Settlement,
   SettlementWords,
-  SHUTDOWN,
+  type SHUTDOWN,
   SPOOL_END,
   SPOOL_SETTLED,
+  SPOOLED,
 } from '../lane/settlement.ts';
 import { Patience } from './patience.ts';
 
@@ -50,14 +60,11 @@ export class Seat {
   /** How long the oldest record of the ring, and of the disk, has been that. */
   readonly queuePatience: Patience = new Patience();
   readonly diskPatience: Patience = new Patience();
-  /** Turns that died in a row without settling anything. */
-  crashes = 0;
   readonly #committer: 'supervisor' | 'producer';
   readonly #words: Int32Array;
   readonly #floats: Float64Array;
   readonly #at: number;
   readonly #state: Settlement = new Settlement();
-  #headAtCrash = 0;
 
   /** @param committer in whose name this thread changes the settlement */
   constructor(region: Region, lane: number, committer: 'supervisor' | 'producer') {
@@ -126,6 +133,42 @@ export class Seat {
       : 0;
   }
 
+  /** Whether the worker that attends the lane is in the middle of its records: at the head, or anywhere. */
+  isBusy(where: 'head' | 'anywhere'): boolean {
+    const busy = Atomics.load(this.#words, this.#at + BUSY_WORD);
+    return where === 'head' ? busy === BUSY_AT_HEAD : busy !== BUSY_NOT;
+  }
+
+  /** Whether there is anything that a worker could be at. */
+  get isLoaded(): boolean {
+    const state = this.read();
+    const isSpooling = state.count(SPOOL_END) !== state.count(SPOOL_SETTLED);
+    return state.head !== this.tail || isSpooling || this.backlogs !== undefined;
+  }
+
+  /** Records of the lane that workers have got done, whatever became of them. */
+  get done(): number {
+    const state = this.read();
+    const settled = state.count(DELIVERED) + state.count(REJECTED) + state.count(EXPIRED);
+    return settled - state.count(CRASHED) + state.count(SPOOLED) + state.count(BACKLOGS_DONE);
+  }
+
+  get headSeq(): number {
+    return this.settlement.readHeadSeq();
+  }
+
+  /** Whether no worker will come to the lane any more. */
+  get isGivenUp(): boolean {
+    return Atomics.load(this.#words, this.#at + GIVEN_UP_WORD) !== 0;
+  }
+
+  giveUp(): void {
+    Atomics.store(this.#words, this.#at + GIVEN_UP_WORD, 1);
+    // Those who wait for a record's settlement, or for the end of a round, look again.
+    Atomics.notify(this.#words, this.settlement.commitAt);
+    Atomics.notify(this.#words, this.roundDoneAt);
+  }
+
   /** Wakes whoever attends the lane. True: nobody does, and the caller must post a turn. */
   wake(): boolean {
     return ring(this.#words, this.#at, 'force');
@@ -178,26 +221,60 @@ export class Seat {
     return this.term;
   }
 
-  /** Settles everything left as dropped by the shutdown. Returns the numbers of those records. */
-  dropRest(): SeqSpan {
+  /** Settles everything left as dropped: by the shutdown, or because no worker survives it. Returns the numbers of those records. */
+  dropRest(why: typeof SHUTDOWN | typeof CRASHED): SeqSpan {
+    return this.#drop(why, () => {
+      const position = this.tail;
+      return { position, seq: this.#seqAt(position) };
+    });
+  }
+
+  /** Settles the record at the head as one that no worker survives. */
+  dropHead(): SeqSpan {
+    return this.#drop(CRASHED, ({ head, headSeq }) =>
+      head === this.tail
+        ? { position: head, seq: headSeq }
+        : { position: this.#positionAfter(head), seq: (headSeq + 1) | 0 },
+    );
+  }
+
+  /** Takes the lane from whoever attends it, and settles all below a mark. */
+  #drop(why: number, markOf: (state: Settlement) => { position: number; seq: number }): SeqSpan {
     let fromSeq = 0;
-    const tail = this.tail;
-    const toSeq = this.tailSeq;
+    let toSeq = 0;
     this.#commit((state) => {
+      const { position, seq } = markOf(state);
       fromSeq = state.headSeq;
-      const left = (toSeq - state.headSeq) >>> 0;
-      const inHand = state.count(IN_HAND);
+      toSeq = seq;
+      const left = (seq - state.headSeq) >>> 0;
+      const dropped = left + state.count(IN_HAND);
       state.term = (state.term + 1) | 0;
-      state.add(SHUTDOWN, left + inHand);
+      state.add(why === CRASHED ? EXPIRED : why, dropped);
+      if (why === CRASHED) state.add(CRASHED, dropped);
       state.add(RELEASED, left);
       state.counters[IN_HAND] = 0;
-      state.head = tail;
-      state.headSeq = toSeq;
-      state.pin = tail;
-      state.pinSeq = toSeq;
+      state.head = position;
+      state.headSeq = seq;
+      state.pin = position;
+      state.pinSeq = seq;
     });
     this.term = this.#state.term;
     return { fromSeq, toSeq };
+  }
+
+  /** Number of the record at `position`, counted from the head: the producer of another thread may be about to store the tail. */
+  #seqAt(position: number): number {
+    const { head, headSeq } = this.#state;
+    let at = head;
+    let seq = headSeq;
+    while (((position - at) | 0) > 0) {
+      const next = this.#positionAfter(at);
+      // Only where the producer has made room meanwhile: then the head has moved, and nothing of this counts.
+      if (((next - at) | 0) <= 0) break;
+      at = next;
+      seq = (seq + 1) | 0;
+    }
+    return seq;
   }
 
   /**
@@ -246,21 +323,11 @@ export class Seat {
    * and its number and the count of accepted records go before it. Only for the lane of a producer that is gone.
    */
   takeBackUnpublished(): void {
-    const { head, headSeq } = this.read();
-    const tail = this.tail;
-    let seq = headSeq;
-    for (let at = head; at !== tail; at = this.#positionAfter(at)) seq = (seq + 1) | 0;
+    this.read();
+    const seq = this.#seqAt(this.tail);
     Atomics.store(this.#words, this.#at + TAIL_SEQ_WORD, seq);
     const accepted = this.accepted;
     this.#floats[this.#at / 2 + ACCEPTED_FLOAT] = accepted - ((accepted - seq) | 0);
-  }
-
-  /** Notes that a turn died; returns how many did so in a row without getting anything done. */
-  noteCrash(): number {
-    const head = this.settlement.readHead();
-    this.crashes = head === this.#headAtCrash ? this.crashes + 1 : 1;
-    this.#headAtCrash = head;
-    return this.crashes;
   }
 
   /** When the oldest record was accepted, wall time in ms; undefined: there is none. */

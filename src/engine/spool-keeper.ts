@@ -69,6 +69,11 @@ export class SpoolKeeper {
     return this.seat.read().count(BACKLOGS_DONE) >= (this.seat.backlogs ?? []).length;
   }
 
+  /** What earlier runs left can't be delivered by this one: live records don't wait for it any longer. */
+  noteGivenUp(seat: Seat): void {
+    if (seat === this.seat) Atomics.store(this.#host.control.words, REPLAY_FIRST_WORD, 0);
+  }
+
   #add(found: readonly FoundBacklog[]): void {
     if (found.length === 0) return;
     this.seat.backlogs = [

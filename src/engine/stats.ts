@@ -13,12 +13,14 @@ export interface Stats {
     readonly overflow_oldest: number;
     /** Wrong calls (never accepted). */
     readonly invalid: number;
-    /** Attempts were used up, or damage took them from the spool. */
+    /** Attempts were used up, damage took them from the spool, or no worker survived them. */
     readonly expired: number;
     /** Left when the engine had to close. */
     readonly shutdown: number;
     /** Those of `expired` that damage took from the spool. */
     readonly corrupt: number;
+    /** Those of `expired` that no worker survived, or that no worker was left for. */
+    readonly crashed: number;
   };
   /** In the ring now, those in flight included. */
   readonly queued: number;

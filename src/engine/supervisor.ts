@@ -15,6 +15,7 @@ import type {
 import { endProbe } from '../worker/gate.ts';
 import type { Seat } from './seat.ts';
 import { ThreadRoster } from './thread-roster.ts';
+import { Triage, type TriageParts, textOf, type Verdict } from './triage.ts';
 import { workerFlags } from './worker-flags.ts';
 
 /** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
@@ -24,6 +25,7 @@ const DISK_STALE_MS = 60_000;
 /** A turn that nobody has begun by then is given to another worker, in ms; starting a thread takes well under a second. */
 const UNCLAIMED_MS = 5000;
 const WATCH_MS = 1000;
+const TRIAL_LOOK_MS = 20;
 /** Beyond all turns that one block of the main thread can produce: piscina must never queue on the main side. */
 const TASKS_PER_WORKER = 1_000_000;
 const CRASH_PAUSE_BASE_MS = 20;
@@ -37,8 +39,6 @@ const YOUNG_MB = 3;
 const LOADING_MS = 5000;
 /** Longest wait for sinks to close before their threads are ended, in ms. */
 const FAREWELL_MS = 2000;
-/** Turns of one lane that may die in a row without progress before it is said aloud. */
-const CRASHES_LOUD = 5;
 
 export interface SupervisorParts {
   readonly filename: string;
@@ -51,12 +51,20 @@ export interface SupervisorParts {
   readonly control: Control;
   readonly ledger: LedgerWriter;
   readonly onError: (error: MillraceError) => void;
+  /** What becomes of lanes whose workers die. */
+  readonly triage: Omit<TriageParts, 'onRelease'>;
   readonly onNote: (note: WorkerNote) => void;
   readonly onThread: (event: ThreadEvent, threadId: number) => void;
 }
 
 /** What happens to a worker thread: it has loaded, it was found hung and is ended, or it is gone. */
 export type ThreadEvent = 'start' | 'hung' | 'exit';
+
+/** A lane that gets its next turn a little later. */
+interface Pause {
+  readonly untilMs: number;
+  readonly timer: NodeJS.Timeout;
+}
 
 interface Pulse {
   beat: number;
@@ -75,6 +83,9 @@ export class Supervisor {
   readonly #pulses = new Map<number, Pulse>();
   readonly #toldDeaths = new WeakSet<object>();
   readonly #roster: ThreadRoster;
+  readonly #triage: Triage;
+  /** What turns died of that somebody had begun: others of the same thread had no part in it. */
+  readonly #chargedDeaths = new WeakSet<object>();
   readonly #deaths: Record<DeathReason, number> = {
     exit: 0,
     uncaught: 0,
@@ -82,8 +93,9 @@ export class Supervisor {
     hung: 0,
   };
   readonly #watch: NodeJS.Timeout;
-  readonly #pauses = new Set<NodeJS.Timeout>();
+  readonly #pauses = new Map<Seat, Pause>();
   #lookedMs: number = performance.now();
+  #trialWatch: NodeJS.Timeout | undefined;
   #running = 0;
   #isClosed = false;
 
@@ -108,6 +120,7 @@ export class Supervisor {
       loadBalancer: (_task, workers) => this.#choose(workers),
     });
     this.#roster = new ThreadRoster((threadId, reason) => this.#noteExit(threadId, reason));
+    this.#triage = new Triage({ ...parts.triage, onRelease: (seat) => this.post(seat) });
     this.#pool.on('error', (error: unknown) => this.#noteDeath(error));
     this.#pool.on('message', (message: unknown) => this.#hear(message));
     this.#watchThreads();
@@ -145,15 +158,25 @@ export class Supervisor {
   post(seat: Seat): void {
     if (this.#isClosed) return;
     this.#seats.set(seat.name, seat);
+    if (seat.isGivenUp) {
+      this.#triage.dropRest(seat);
+      return;
+    }
+    if (!this.#triage.mayRun(seat)) {
+      this.#watchTrial();
+      return;
+    }
     // A turn that ended in good order left nothing in anybody's hands.
     this.#parts.ledger.add('again_worker_death', seat.inFlight);
     const term = seat.beginTerm(performance.now());
     const { backlogs } = seat;
+    const care = this.#triage.careOf(seat);
     const task: TurnTask = {
       memory: seat.region.memory,
       lane: seat.lane,
       term,
       ...(backlogs === undefined ? {} : { backlogs }),
+      ...(care === undefined ? {} : { care }),
     };
     this.#running += 1;
     this.#pool.run(task).then(
@@ -165,8 +188,8 @@ export class Supervisor {
   }
 
   /**
-   * Looks whether the attendants of all lanes are alive, and replaces those that are not. Needs no event
-   * loop, as long as one worker is left.
+   * Looks whether the attendants of all lanes are alive, and replaces those that are not; what enters lanes that are given up is
+   * dropped. Needs no event loop, as long as one worker is left.
    */
   look(): void {
     if (this.#isClosed) return;
@@ -174,8 +197,19 @@ export class Supervisor {
     this.#excuse(now - this.#lookedMs);
     this.#lookedMs = now;
     for (const seat of this.#seats.values()) {
-      if (seat.isAttended && this.#isAbandoned(seat, now)) this.#takeOver(seat);
+      const pause = this.#pauses.get(seat);
+      if (seat.isGivenUp) this.#triage.dropRest(seat);
+      else if (pause !== undefined) {
+        if (now >= pause.untilMs) this.#endPause(seat);
+      } else if (this.#triage.isWaiting(seat)) continue;
+      else if (seat.isAttended && this.#isAbandoned(seat, now)) this.#takeOver(seat);
     }
+    this.#triage.tend();
+  }
+
+  /** Whether what a lane has on disk stays there for as long as this engine lives. */
+  isStuck(seat: Seat): boolean {
+    return this.#triage.isStuck(seat);
   }
 
   /** While this thread stood still, the process may have (stopped, frozen, no processor): nobody is blamed for that time. */
@@ -186,7 +220,10 @@ export class Supervisor {
 
   /** These lanes are empty, and nobody will fill them again. */
   forget(seats: readonly Seat[]): void {
-    for (const seat of seats) this.#seats.delete(seat.name);
+    for (const seat of seats) {
+      this.#seats.delete(seat.name);
+      this.#triage.forget(seat);
+    }
   }
 
   /** Ends all threads. Nothing must be running that is still wanted. */
@@ -194,7 +231,8 @@ export class Supervisor {
     if (this.#isClosed) return;
     this.#isClosed = true;
     clearInterval(this.#watch);
-    for (const pause of this.#pauses) clearTimeout(pause);
+    for (const { timer } of this.#pauses.values()) clearTimeout(timer);
+    clearInterval(this.#trialWatch);
     await this.#threadsLoaded();
     if (this.#parts.closesSinks) await this.#bidFarewell();
     await this.#pool.destroy();
@@ -243,6 +281,7 @@ export class Supervisor {
 
   #noteExit(threadId: number, reason: DeathReason): void {
     if (!this.#isClosed) this.#deaths[reason] += 1;
+    this.#triage.accuse(this.#attendedBy(threadId), reason);
     this.#reapSlots();
     this.#parts.onThread('exit', threadId);
   }
@@ -272,7 +311,24 @@ export class Supervisor {
   #takeOver(seat: Seat): void {
     const owner = seat.owner;
     if (owner !== 0) this.#condemn(owner);
+    this.#triage.judge(seat, 'sole', new Error('it hangs, or never began'));
     this.post(seat);
+  }
+
+  /** Looks often while lanes wait: they hold records. */
+  #watchTrial(): void {
+    if (this.#trialWatch !== undefined) return;
+    this.#trialWatch = setInterval(() => {
+      this.#triage.tend();
+      if (this.#triage.hasWaiting && !this.#isClosed) return;
+      clearInterval(this.#trialWatch);
+      this.#trialWatch = undefined;
+    }, TRIAL_LOOK_MS);
+    this.#trialWatch.unref();
+  }
+
+  #attendedBy(threadId: number): Seat[] {
+    return [...this.#seats.values()].filter((seat) => seat.isAttended && seat.owner === threadId);
   }
 
   #condemn(threadId: number): void {
@@ -280,8 +336,9 @@ export class Supervisor {
     // A thread that ends in good order frees its slot; the news of its end may still be on its way to us.
     const verdict = slot >= 0 ? 'hung' : 'exit';
     // Piscina notices the exit and starts another thread as soon as the event loop runs.
-    if (this.#roster.condemn(threadId, verdict) && verdict === 'hung') {
-      this.#parts.onThread('hung', threadId);
+    if (this.#roster.condemn(threadId, verdict)) {
+      this.#triage.accuse(this.#attendedBy(threadId), verdict);
+      if (verdict === 'hung') this.#parts.onThread('hung', threadId);
     }
     if (slot >= 0) this.#freeSlot(slot);
   }
@@ -300,7 +357,7 @@ export class Supervisor {
 
   #noteEnd(seat: Seat, { term, end }: { term: number; end: TurnEnd }): void {
     this.#running -= 1;
-    if (end === 'idle' && seat.term === term) seat.crashes = 0;
+    if (end === 'idle' && seat.term === term) this.#triage.discharge(seat);
   }
 
   #noteCrash(seat: Seat, { term, error }: { term: number; error: unknown }): void {
@@ -308,28 +365,32 @@ export class Supervisor {
     if (this.#isClosed || this.#control.mode === MODE_STOP) return;
     this.#noteDeath(error);
     if (seat.term !== term) return;
-    const crashes = seat.noteCrash();
-    if (crashes === CRASHES_LOUD) {
-      this.#parts.onError(
-        new MillraceError(
-          'MILLRACE_WORKER',
-          `lane ${seat.name} has lost ${crashes} workers in a row without progress: ${textOf(error)}`,
-          error,
-        ),
-      );
-    }
-    if (crashes === 1) this.post(seat);
+    const crashes = this.#triage.judge(seat, this.#verdictOn(seat, error), error);
+    if (crashes <= 1 || seat.isGivenUp) this.post(seat);
     else this.#postLater(seat, crashes);
+  }
+
+  /** What a turn that was not accused had to do with its death. */
+  #verdictOn(seat: Seat, error: unknown): Verdict {
+    // A turn that fails on a living thread has nobody else to blame.
+    if (this.#roster.isFit(seat.owner)) return 'culprit';
+    if (typeof error !== 'object' || error === null) return 'sole';
+    // Nobody had begun it. The pool gives all turns of a thread the same error, in the order they were posted in.
+    if (seat.owner === 0) return this.#chargedDeaths.has(error) ? 'bystander' : 'sole';
+    this.#chargedDeaths.add(error);
+    return 'sole';
   }
 
   #postLater(seat: Seat, crashes: number): void {
     const ms = Math.min(CRASH_PAUSE_CAP_MS, CRASH_PAUSE_BASE_MS * 2 ** Math.min(crashes - 2, 10));
-    const term = seat.term;
-    const pause = setTimeout(() => {
-      this.#pauses.delete(pause);
-      if (seat.term === term) this.post(seat);
-    }, ms);
-    this.#pauses.add(pause);
+    const timer = setTimeout(() => this.#endPause(seat), ms);
+    this.#pauses.set(seat, { untilMs: performance.now() + ms, timer });
+  }
+
+  #endPause(seat: Seat): void {
+    clearTimeout(this.#pauses.get(seat)?.timer);
+    this.#pauses.delete(seat);
+    this.post(seat);
   }
 
   /** Tells of a dead thread once, however many turns it takes along. */
@@ -364,8 +425,4 @@ export class Supervisor {
 
 function isNote(message: unknown): message is WorkerNote {
   return typeof message === 'object' && message !== null && 'millrace' in message;
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

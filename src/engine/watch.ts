@@ -12,6 +12,7 @@ const TOLD_REASONS: readonly Reason[] = [
   'overflow_oldest',
   'expired',
   'shutdown',
+  'crashed',
 ];
 const STATES = ['closed', 'half_open', 'open'] as const;
 /** Looks in a row at which the account must be wrong before it is said: a port thread may be in the middle of a call. */

@@ -1,6 +1,8 @@
 import { assert } from '../base/assert.ts';
 import { Doorbell } from './doorbell.ts';
 import {
+  BUSY_NOT,
+  BUSY_WORD,
   CLAIMED_TERM_WORD,
   FLAG_NOTIFY,
   FLAGS_AT,
@@ -59,9 +61,15 @@ export class LaneConsumer {
   ): LaneConsumer | undefined {
     const consumer = new LaneConsumer(region, lane, term);
     if (!consumer.holds()) return undefined;
+    consumer.setBusy(BUSY_NOT);
     Atomics.store(consumer.#words, consumer.#controlWordAt + OWNER_WORD, owner);
     Atomics.store(consumer.#words, consumer.#controlWordAt + CLAIMED_TERM_WORD, term);
     return consumer;
+  }
+
+  /** Leaves word of what is done for the lane until the next call, for those who ask what a thread died of. */
+  setBusy(busy: number): void {
+    Atomics.store(this.#words, this.#controlWordAt + BUSY_WORD, busy);
   }
 
   /** Reads the lane's settlement. False: the lane was taken from this turn; touch nothing any more. */

@@ -12,8 +12,8 @@
  * lane control  block of 128 bytes     written by      words
  *               0  tail                producer        TAIL TAIL_SEQ FLUSH_POSITION FLUSH_ROUND, counters
  *               1  bell                both, by CAS    BELL
- *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE CLAIMED_TERM
- *               3  commit              both, by CAS    COMMIT
+ *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE CLAIMED_TERM BUSY
+ *               3  commit              both, by CAS    COMMIT; GIVEN_UP is written once, by the supervisor
  *               4… settlement slots    see settlement.ts
  *               …  mailbox             worker          MAIL_LENGTH, then MAIL_BYTES of UTF-8
  *
@@ -107,7 +107,18 @@ export const ROUND_CODE_WORD: number = WAKE_POSITION_WORD + 4;
 /** Term under which OWNER claimed the lane. */
 export const CLAIMED_TERM_WORD: number = WAKE_POSITION_WORD + 5;
 
+/** What the worker does for the lane right now, without giving anybody else a turn: see below. */
+export const BUSY_WORD: number = WAKE_POSITION_WORD + 6;
+/** Nothing that could kill it. */
+export const BUSY_NOT = 0;
+/** It reads the records at the head, or hands them to the sink. */
+export const BUSY_AT_HEAD = 1;
+/** It does so with records from disk. */
+export const BUSY_AT_DISK = 2;
+
 export const COMMIT_WORD: number = 3 * BLOCK_WORDS;
+/** 1: no worker survives the lane; nothing that enters it will be delivered. */
+export const GIVEN_UP_WORD: number = COMMIT_WORD + 1;
 
 export const SLOTS = 16;
 export const SLOT_BYTES = 256;

@@ -18,6 +18,7 @@ export interface Readings {
     readonly expired: number;
     readonly shutdown: number;
     readonly corrupt: number;
+    readonly crashed: number;
   };
   /** Wrong calls, by what was wrong; they are in `dropped`, too. */
   readonly invalid: Readonly<Record<InvalidReason, number>>;

@@ -72,7 +72,9 @@ export const CORRUPT = 22;
 export const BACKLOGS_DONE = 23;
 export const BACKLOG_LANE = 24;
 export const BACKLOG_AT = 25;
-export const COUNTERS_END = 26;
+/** Records that no worker survived, or that nobody was left to deliver; they are in EXPIRED, too. */
+export const CRASHED = 26;
+export const COUNTERS_END = 27;
 
 const SLOT_BITS = 4;
 const SLOT_MASK: number = SLOTS - 1;

@@ -154,6 +154,7 @@ export class BacklogTurn {
       countDeadLettered: (count: number) => {
         this.#change((state) => state.add(DEAD_LETTERED, count));
       },
+      setBusy: (busy: number) => this.#lane.setBusy(busy),
     };
     this.#tools.ledger.add('batches');
     await this.#tools.delivery.run(spoolJob(batch, home, this.#tools));

@@ -14,6 +14,14 @@ export interface DeliveryBatch {
   readonly ends: Uint32Array;
 }
 
+/** How far a batch is filled. */
+export interface FillMark {
+  /** Position after the last frame there is. */
+  readonly tail: number;
+  /** Records of the batch; default: as many as it holds. */
+  readonly recordsMax?: number;
+}
+
 /** Fate of the records `[from, to)` of a batch that went to the spool. */
 export interface MovedFate {
   readonly from: number;
@@ -133,14 +141,15 @@ export class PendingBatch implements RecordTable {
   fill(
     lane: LaneConsumer,
     transcoder: RegionTranscoder,
-    tail: number,
+    { tail, recordsMax = this.#limits.recordsMax }: FillMark,
   ): 'full' | 'bytes' | 'broken' | undefined {
-    const { recordsMax, bytesMax } = this.#limits;
+    const { bytesMax } = this.#limits;
     const text = this.text;
     while (this.position !== tail) {
       if (this.count === recordsMax) return 'full';
       if (text.at > bytesMax) return 'bytes';
-      if (this.#takeSpan(lane, transcoder, tail)) continue;
+      // Those that are read one at a time are not read ahead either.
+      if (recordsMax > 1 && this.#takeSpan(lane, transcoder, tail)) continue;
       const frameAt = lane.frameAt(this.position, tail);
       lane.assertFrame(frameAt, this.endSeq);
       const start = text.at;

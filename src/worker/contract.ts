@@ -70,6 +70,15 @@ export interface TurnTask {
   readonly term: number;
   /** Instead of a lane: folders of earlier runs, to be replayed one after the other. */
   readonly backlogs?: readonly string[];
+  readonly care?: TurnCare;
+}
+
+/** What a turn does differently because turns before it have died. */
+export interface TurnCare {
+  /** Records below this number are read and sent one at a time: one of them may be what the workers died of. */
+  readonly aloneBelow: number;
+  /** 'save': what the ring has goes to the disk and stays there, and the sink is left alone. */
+  readonly aim: 'deliver' | 'save';
 }
 
 /** The last task of a thread: its sink is closed, and no turn comes after it. */

@@ -20,6 +20,9 @@ export interface DeliveryJob {
   hold(): number;
   /** Lets the overflow policy have them: a pause begins. */
   release(): void;
+  /** The sink is about to be called, and has returned: a thread that dies in between dies of this batch. */
+  enter?(): void;
+  leave?(): void;
   /** Settles records `[from, to)`. */
   settle(range: Span, counter: number, facts: SettleFacts): void;
   /** Counts records that also went into the dead-letter file. */
@@ -135,8 +138,9 @@ export class Delivery {
     return first >= 0 && range.from >= range.to ? DONE : STOPPED;
   }
 
-  async #attempt({ batch, lane }: DeliveryJob, { from, to }: Span): Promise<Outcome> {
+  async #attempt(job: DeliveryJob, { from, to }: Span): Promise<Outcome> {
     const { sink, attemptTimeoutMs } = this.#parts;
+    const { batch, lane } = job;
     const view: Batch = {
       count: to - from,
       text: batch.text.bytes,
@@ -148,10 +152,14 @@ export class Delivery {
     const timer = setTimeout(() => abort.abort(), attemptTimeoutMs);
     this.#countUnderWay(1);
     try {
-      const outcome = await sink.deliver(view, abort.signal);
+      job.enter?.();
+      const attempt = sink.deliver(view, abort.signal);
+      job.leave?.();
+      const outcome = await attempt;
       this.#observe(outcome, { lane: lane ?? -1, records: to - from });
       return outcome;
     } catch (error) {
+      job.leave?.();
       // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
       const message = error instanceof Error ? error.message : String(error);
       return { kind: 'retry', reason: 'network', message, budget: 'few' };

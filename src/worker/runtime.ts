@@ -107,7 +107,7 @@ export class WorkerRuntime {
     if (task.backlogs !== undefined && spool !== undefined) {
       return new BacklogTurn(lane, tools, spool).run(task.backlogs);
     }
-    return new Turn(lane, tools).run();
+    return new Turn(lane, tools, task.care).run();
   }
 
   #makeDelivery(sink: Sink): Delivery {

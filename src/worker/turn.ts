@@ -4,6 +4,7 @@ import { TextBuffer } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { MODE_RUN, MODE_SAVE, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import type { SleepMark } from '../lane/doorbell.ts';
+import { BUSY_AT_DISK, BUSY_AT_HEAD, BUSY_NOT } from '../lane/layout.ts';
 import {
   DEAD_LETTERED,
   DELIVERED,
@@ -18,7 +19,7 @@ import {
   SPOOLED,
 } from '../lane/settlement.ts';
 import { type BatchTrigger, PendingBatch } from './batcher.ts';
-import type { Notice, TurnEnd } from './contract.ts';
+import type { Notice, TurnCare, TurnEnd } from './contract.ts';
 import {
   type DeliveryEnd,
   type DeliveryJob,
@@ -48,6 +49,7 @@ const DISK_PAUSE_MS = 50;
 export class Turn {
   readonly #lane: LaneConsumer;
   readonly #tools: TurnTools;
+  readonly #care: TurnCare | undefined;
   readonly #free: PendingBatch[] = [];
   /** Batches on their way, in the order of the lane. */
   readonly #inFlight: PendingBatch[] = [];
@@ -62,9 +64,11 @@ export class Turn {
   #roundMessage = '';
   #isFenced = false;
 
-  constructor(lane: LaneConsumer, tools: TurnTools) {
+  /** @param care what turns before this one have died of */
+  constructor(lane: LaneConsumer, tools: TurnTools, care?: TurnCare) {
     this.#lane = lane;
     this.#tools = tools;
+    this.#care = care;
     this.#spool = this.#makeSpool();
     this.#batch = this.#takeBatch();
     this.#batch.reset(lane.head, lane.headSeq);
@@ -145,12 +149,18 @@ export class Turn {
     const batch = this.#batch;
     let filled: 'full' | 'bytes' | 'broken' | undefined;
     const startMs = performance.now();
+    // Stays so where reading throws: then that is what the turn dies of.
+    lane.setBusy(BUSY_AT_HEAD);
     try {
-      filled = batch.fill(lane, this.#tools.transcoder, tail);
+      filled = batch.fill(lane, this.#tools.transcoder, {
+        tail,
+        recordsMax: this.#isAlone(batch.firstSeq) ? 1 : this.#tools.config.batch.recordsMax,
+      });
     } catch (error) {
       // A frame that gave way while it was read looks like a broken promise of the producer.
       if (!lane.holds() || ((lane.headSeq - batch.endSeq) | 0) <= 0) throw error;
     }
+    lane.setBusy(BUSY_NOT);
     batch.encodeMs += performance.now() - startMs;
     if (!lane.holds()) return 'broken';
     if (((lane.headSeq - batch.endSeq) | 0) > 0) {
@@ -159,6 +169,16 @@ export class Turn {
     }
     if (filled === 'broken' && batch.count === 0) this.#settleBroken();
     return filled === 'broken' && batch.count > 0 ? 'full' : filled;
+  }
+
+  /** Whether the record is to be read and sent by itself. */
+  #isAlone(seq: number): boolean {
+    return this.#care !== undefined && ((seq - this.#care.aloneBelow) | 0) < 0;
+  }
+
+  /** Batches that may be under way at once, that of the record included. */
+  #inFlightMax(seq: number): number {
+    return this.#isAlone(seq) ? 1 : this.#tools.config.inFlightMax;
   }
 
   /** A frame that can't be turned into text is our mistake; its record is counted, its neighbours go on. */
@@ -232,7 +252,7 @@ export class Turn {
 
   /** Sends the batch; with several in flight, waits only until there is room for the next. */
   async #send(trigger: BatchTrigger): Promise<void> {
-    const { config, ledger, delivery } = this.#tools;
+    const { ledger, delivery } = this.#tools;
     const batch = this.#batch;
     ledger.add(`batch_${trigger}`);
     this.#observeClosed(batch);
@@ -246,15 +266,17 @@ export class Turn {
       return end;
     });
     this.#underWay.add(run);
-    if (this.#underWay.size >= config.inFlightMax) await this.#awaitRoom();
+    if (this.#underWay.size >= this.#inFlightMax(batch.firstSeq)) {
+      await this.#awaitRoom(this.#inFlightMax(batch.firstSeq));
+    }
     // A sink that never really waits (a file) would keep timers and the thread's other lanes out.
     await new Promise((resolve) => setImmediate(resolve));
   }
 
   /** Waits until another batch may go out, or the spool has taken what there is. */
-  async #awaitRoom(): Promise<void> {
+  async #awaitRoom(inFlightMax: number): Promise<void> {
     const spool = this.#spool;
-    while (this.#underWay.size >= this.#tools.config.inFlightMax) {
+    while (this.#underWay.size >= inFlightMax) {
       if (spool === undefined) {
         await Promise.race(this.#underWay);
         return;
@@ -271,8 +293,9 @@ export class Turn {
     return this.#tools.control.mode === MODE_SAVE && !spool.isFailing;
   }
 
-  /** Whether records of earlier runs go before those of this lane. */
+  /** Whether records wait on disk: for those of earlier runs, or because workers die of sending them. */
   get #mustWait(): boolean {
+    if (this.#care?.aim === 'save') return true;
     return Atomics.load(this.#tools.control.words, REPLAY_FIRST_WORD) !== 0;
   }
 
@@ -365,7 +388,8 @@ export class Turn {
       else await this.#syncSink();
       return undefined;
     }
-    if (spool.records === 0 && this.#unspooling === undefined) return this.#rest();
+    const hasRest = spool.records === 0 || this.#care?.aim === 'save';
+    if (hasRest && this.#unspooling === undefined) return this.#rest();
     await lane.bell.sleep(this.#nextMark(), Math.min(this.#tools.config.idleMs, SPOOL_LINGER_MS));
     return undefined;
   }
@@ -380,7 +404,7 @@ export class Turn {
       return;
     }
     // The disk takes nothing: the receiver may, as long as that keeps the order.
-    const hasRoom = this.#underWay.size < this.#tools.config.inFlightMax;
+    const hasRoom = this.#underWay.size < this.#inFlightMax(batch.firstSeq);
     if (spool.records === 0 && hasRoom && !this.#mustWait) {
       await this.#send('flush');
     } else {
@@ -423,6 +447,7 @@ export class Turn {
         countDeadLettered: (count: number) => {
           this.#change((state) => state.add(DEAD_LETTERED, count));
         },
+        setBusy: (busy: number) => this.#lane.setBusy(busy),
       };
       ledger.add('batches');
       const end = await delivery.run(spoolJob(batch, home, this.#tools));
@@ -452,6 +477,8 @@ export class Turn {
       lane: this.#number,
       hold: () => this.#hold(batch),
       release: () => this.#release(batch),
+      enter: () => this.#lane.setBusy(batch.moved > 0 ? BUSY_AT_DISK : BUSY_AT_HEAD),
+      leave: () => this.#lane.setBusy(BUSY_NOT),
       settle: (span, counter, facts) => this.#settle(batch, { span, counter, facts }),
       countDeadLettered: (count) => {
         this.#change((state) => state.add(DEAD_LETTERED, count));

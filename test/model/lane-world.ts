@@ -239,7 +239,7 @@ export class ModelProcess {
   }
 
   dropRest(): void {
-    for (const seat of this.seats) seat.dropRest();
+    for (const seat of this.seats) seat.dropRest(SHUTDOWN);
     this.#isOver = true;
     this.#folder?.release();
   }

@@ -1,0 +1,291 @@
+import { MillraceError } from '../base/errors.ts';
+import type { DeathReason } from '../lane/readings.ts';
+import { CRASHED } from '../lane/settlement.ts';
+import type { TurnCare } from '../worker/contract.ts';
+import { CrashStreak } from './crash-streak.ts';
+import type { Seat, SeqSpan } from './seat.ts';
+
+export interface TriageParts {
+  /** How long workers may die without progress before their lane is given up, in ms. */
+  readonly patienceMs: number;
+  /** Most records of a lane that a worker has in hand. */
+  readonly handRecordsMax: number;
+  /** Whether lanes have a disk to fall back on. */
+  readonly hasSpool: boolean;
+  readonly onError: (error: MillraceError) => void;
+  /** Records of a lane were dropped because of what workers die of. */
+  readonly onDropped: (seat: Seat, gone: SeqSpan) => void;
+  /** Nobody attends the lane any more. */
+  readonly onGivenUp: (seat: Seat) => void;
+  /** A lane has waited long enough: its turn may be posted. */
+  readonly onRelease: (seat: Seat) => void;
+}
+
+/**
+ * What a lane had to do with a death: nothing; perhaps something, or another lane did; it alone can have; it alone, and the record at
+ * its head.
+ */
+export type Verdict = 'bystander' | 'suspect' | 'sole' | 'culprit';
+
+interface Patient {
+  readonly streak: CrashStreak;
+  /** What the lane had to do with the latest death, until that is judged. */
+  verdict: Verdict | undefined;
+  /** The lane is on probation: records below this number are read one at a time. Undefined: all is as usual. */
+  aloneBelow: number | undefined;
+  aim: TurnCare['aim'];
+}
+
+interface Trial {
+  readonly seat: Seat;
+  done: number;
+  /** Since when the lane has got nothing done, monotonic ms. */
+  sinceMs: number;
+}
+
+/** Turns that may die in a row without progress before it is said aloud. */
+const CRASHES_LOUD = 5;
+/** A lane that neither kills its worker nor gets anything done does not hold up the next one's trial for longer, in ms. */
+const TRIAL_MS = 2000;
+
+/**
+ * Decides what becomes of lanes whose workers die. A death is charged to the lane that the thread was busy with; where that is
+ * not known, to all it may have had to do with. Lanes that were only there go on as if nothing had happened.
+ *
+ * A thread attends several lanes, and takes all of them along when it dies. Lanes that have lost several workers are therefore put on
+ * probation: one after the other gets its trial, a turn that reads one record at a time, while no other turn is posted. So a lane that
+ * dies then has itself to blame. A probation ends when the lane is past the records that were in hand when its workers died.
+ */
+export class Triage {
+  readonly #parts: TriageParts;
+  readonly #patients = new Map<Seat, Patient>();
+  #trial: Trial | undefined;
+  /** Lanes whose turns wait until all trials are over. */
+  readonly #waiting = new Set<Seat>();
+
+  constructor(parts: TriageParts) {
+    this.#parts = parts;
+  }
+
+  /** What the next turn of a lane has to mind; undefined: nothing. */
+  careOf(seat: Seat): TurnCare | undefined {
+    const patient = this.#patients.get(seat);
+    if (patient === undefined) return undefined;
+    const { aim, aloneBelow } = patient;
+    if (aloneBelow === undefined && aim === 'deliver') return undefined;
+    return { aim, aloneBelow: aloneBelow ?? seat.headSeq };
+  }
+
+  /** Whether what a lane has on disk stays there for as long as this engine lives. */
+  isStuck(seat: Seat): boolean {
+    return seat.isGivenUp || this.#patients.get(seat)?.aim === 'save';
+  }
+
+  /** A turn ended in good order. */
+  discharge(seat: Seat): void {
+    const patient = this.#patients.get(seat);
+    if (patient === undefined) return;
+    acquit(patient);
+    this.tend();
+  }
+
+  forget(seat: Seat): void {
+    this.#patients.delete(seat);
+    this.#waiting.delete(seat);
+    this.tend();
+  }
+
+  /** Whether a turn of the lane may be posted now. False: it will be told when. */
+  mayRun(seat: Seat): boolean {
+    if (this.#trial !== undefined && this.#trial.seat !== seat) {
+      this.#waiting.add(seat);
+      return false;
+    }
+    if (this.#isOnProbation(seat)) {
+      this.#trial = { seat, done: seat.done, sinceMs: performance.now() };
+    }
+    return true;
+  }
+
+  #isOnProbation(seat: Seat): boolean {
+    return this.#patients.get(seat)?.aloneBelow !== undefined;
+  }
+
+  isWaiting(seat: Seat): boolean {
+    return this.#waiting.has(seat);
+  }
+
+  /** Whether lanes wait for the end of a trial. */
+  get hasWaiting(): boolean {
+    return this.#waiting.size > 0;
+  }
+
+  /** Ends a trial that is over, and begins the next one; after the last of them all lanes go on. To be called now and then. */
+  tend(): void {
+    if (this.#trial !== undefined && !this.#isOver(this.#trial)) return;
+    this.#trial = undefined;
+    const waiting = [...this.#waiting];
+    const next = waiting.find((seat) => this.#isOnProbation(seat));
+    for (const seat of next === undefined ? waiting : [next]) {
+      this.#waiting.delete(seat);
+      this.#parts.onRelease(seat);
+    }
+  }
+
+  #isOver(trial: Trial): boolean {
+    const patient = this.#patients.get(trial.seat);
+    if (patient?.aloneBelow === undefined || trial.seat.isGivenUp) return true;
+    if (!isBefore(trial.seat.headSeq, patient.aloneBelow)) {
+      acquit(patient);
+      return true;
+    }
+    const { done } = trial.seat;
+    if (done !== trial.done) {
+      trial.done = done;
+      trial.sinceMs = performance.now();
+    }
+    return performance.now() - trial.sinceMs >= TRIAL_MS;
+  }
+
+  /** A thread has died, or hangs and will be ended: finds out which of the lanes it attended had to do with that. */
+  accuse(attended: readonly Seat[], reason: DeathReason): void {
+    const busy = attended.filter((seat) => seat.isBusy('anywhere'));
+    const suspects = busy.length > 0 ? busy : attended.filter((seat) => seat.isLoaded);
+    for (const seat of attended) this.#patientOf(seat).verdict = 'bystander';
+    for (const seat of suspects) this.#patientOf(seat).verdict = 'suspect';
+    if (this.#trial !== undefined && attended.includes(this.#trial.seat)) this.#trial = undefined;
+    const [sole] = suspects;
+    if (sole === undefined || suspects.length > 1) {
+      this.#reserveTrial(suspects);
+      return;
+    }
+    // What a thread throws, or uses up, later than in the call itself has to do with the one record under way.
+    const isTelling = reason === 'uncaught' || reason === 'out_of_memory';
+    const isCulprit = sole.isBusy('head') || (isTelling && sole.inFlight === 1);
+    this.#patientOf(sole).verdict = isCulprit ? 'culprit' : 'sole';
+  }
+
+  /** The next trial is for one of these: until then no other lane goes to the thread that takes the place of the dead one. */
+  #reserveTrial(suspects: readonly Seat[]): void {
+    const first = suspects.find((seat) => this.#isOnProbation(seat));
+    if (this.#trial === undefined && first !== undefined) this.mayRun(first);
+  }
+
+  /**
+   * Draws the consequences for a lane whose turn has died, once a death, before the next one is posted. Returns how many have died
+   * in a row without progress.
+   *
+   * @param otherwise what the lane had to do with it, where nobody was accused
+   */
+  judge(seat: Seat, otherwise: Verdict, error: unknown): number {
+    const patient = this.#patientOf(seat);
+    const wasBegun = patient.verdict !== undefined;
+    if (!wasBegun && this.#trial?.seat === seat) this.#trial = undefined;
+    const verdict = patient.verdict ?? otherwise;
+    patient.verdict = undefined;
+    if (verdict === 'bystander') return 0;
+    const { headSeq } = seat;
+    const isAlone = patient.aloneBelow !== undefined && isBefore(headSeq, patient.aloneBelow);
+    const remedy = patient.streak.note({
+      nowMs: performance.now(),
+      postedMs: seat.postedMs,
+      done: seat.done,
+      isSole: verdict !== 'suspect',
+      culprit: verdict === 'culprit' && isAlone ? headSeq : undefined,
+    });
+    const { crashes } = patient.streak;
+    if (crashes === CRASHES_LOUD) this.#tellOf(seat, crashes, error);
+    if (remedy === 'drop-head') this.#dropHead(seat, error);
+    else if (remedy === 'give-up') this.#giveUp(seat, patient, error);
+    else if (remedy === 'alone' && !isAlone) {
+      patient.aloneBelow = (headSeq + this.#inHandOf(seat)) | 0;
+    }
+    return crashes;
+  }
+
+  /** Drops what has entered a lane that is given up. */
+  dropRest(seat: Seat): void {
+    if (seat.isSettledUpTo(seat.tail)) return;
+    this.#parts.onDropped(seat, seat.dropRest(CRASHED));
+  }
+
+  #patientOf(seat: Seat): Patient {
+    let patient = this.#patients.get(seat);
+    if (patient === undefined) {
+      const streak = new CrashStreak(this.#parts.patienceMs);
+      patient = { streak, verdict: undefined, aloneBelow: undefined, aim: 'deliver' };
+      this.#patients.set(seat, patient);
+    }
+    return patient;
+  }
+
+  /** Most records that the worker which died had in hand. */
+  #inHandOf(seat: Seat): number {
+    const queued = (seat.tailSeq - seat.headSeq) >>> 0;
+    return Math.max(1, Math.min(queued, seat.inFlight || this.#parts.handRecordsMax));
+  }
+
+  #dropHead(seat: Seat, error: unknown): void {
+    this.#parts.onDropped(seat, seat.dropHead());
+    this.#parts.onError(
+      new MillraceError(
+        'MILLRACE_POISON',
+        `a record of lane ${seat.name} was dropped, because workers die of it: ${textOf(error)}`,
+        error,
+      ),
+    );
+  }
+
+  #giveUp(seat: Seat, patient: Patient, error: unknown): void {
+    const canSave =
+      this.#parts.hasSpool && patient.aim === 'deliver' && seat.backlogs === undefined;
+    if (canSave) {
+      const streak = new CrashStreak(this.#parts.patienceMs);
+      this.#patients.set(seat, { streak, verdict: undefined, aloneBelow: undefined, aim: 'save' });
+    } else {
+      seat.giveUp();
+      this.dropRest(seat);
+      this.#parts.onGivenUp(seat);
+    }
+    this.#parts.onError(
+      new MillraceError(
+        'MILLRACE_GIVEN_UP',
+        `lane ${seat.name} is given up, because workers die of it: ${textOf(error)}. ${canSave ? SAVED : fateOf(seat)}`,
+        error,
+      ),
+    );
+  }
+
+  #tellOf(seat: Seat, crashes: number, error: unknown): void {
+    this.#parts.onError(
+      new MillraceError(
+        'MILLRACE_WORKER',
+        `lane ${seat.name} has lost ${crashes} workers in a row without progress: ${textOf(error)}`,
+        error,
+      ),
+    );
+  }
+}
+
+const SAVED = 'Its records go to the spool, and are delivered by the next start';
+
+function fateOf({ backlogs }: Seat): string {
+  return backlogs === undefined
+    ? 'Its records are dropped, as reason crashed'
+    : 'What earlier runs left stays on disk';
+}
+
+function acquit(patient: Patient): void {
+  patient.streak.end();
+  patient.aloneBelow = undefined;
+}
+
+/** Whether a record comes before another, by their numbers. */
+function isBefore(seq: number, other: number): boolean {
+  return ((seq - other) | 0) < 0;
+}
+
+/** What an error says, whatever was thrown. */
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

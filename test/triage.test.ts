@@ -1,0 +1,245 @@
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, test } from 'node:test';
+import { type Crash, CrashStreak, type Remedy } from '../src/engine/crash-streak.ts';
+import {
+  Analytics,
+  AsyncBatchConsumer,
+  BatchConsumer,
+  type MillraceError,
+  type Stats,
+} from '../src/index.ts';
+import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+
+const PATIENCE_MS = 1000;
+const POISONED = new URL('./poisoned-worker.js', import.meta.url);
+
+let receiver: TestReceiver;
+
+before(async () => {
+  receiver = await TestReceiver.start();
+});
+beforeEach(() => receiver.reset());
+after(() => receiver.stop());
+
+/** Notes crashes of turns that lived a millisecond each, `everyMs` apart. */
+function crashes(
+  count: number,
+  { everyMs = 100, of = () => ({}) }: { everyMs?: number; of?: (index: number) => Partial<Crash> },
+): Remedy[] {
+  const streak = new CrashStreak(PATIENCE_MS);
+  return Array.from({ length: count }, (_, index) => {
+    const nowMs = 5000 + index * everyMs;
+    return streak.note({
+      nowMs,
+      postedMs: nowMs - 1,
+      done: 7,
+      isSole: true,
+      culprit: undefined,
+      ...of(index),
+    });
+  });
+}
+
+test('a lane whose workers get something done in between is never given up', () => {
+  const remedies = crashes(1000, { of: (index) => ({ done: index }) });
+  assert.deepEqual([...new Set(remedies)], ['again']);
+});
+
+test('a lane is not given up for workers that lived long', () => {
+  const of = (index: number) => ({ postedMs: 5000 + index * 20_000 - 15_000 });
+  assert.deepEqual([...new Set(crashes(100, { everyMs: 20_000, of }))], ['again']);
+});
+
+test('a lane is given up after eight deaths, and the time its workers are given', () => {
+  assert.equal(crashes(100, { everyMs: 1 }).indexOf('give-up'), -1, 'many deaths in no time');
+  assert.equal(crashes(100, { everyMs: 100 }).indexOf('give-up'), 10, 'the time is over');
+  assert.equal(crashes(100, { everyMs: 1000 }).indexOf('give-up'), 7, 'eight deaths');
+});
+
+test('a record is dropped when it has killed three workers alone, but not the fourth in a row', () => {
+  const remedies = crashes(30, { everyMs: 1, of: (index) => ({ culprit: Math.floor(index / 3) }) });
+  const drops = remedies.flatMap((remedy, index) => (remedy === 'drop-head' ? [index] : []));
+  assert.deepEqual(drops, [2, 5, 8]);
+});
+
+test('deaths that other lanes may have to do with are no reason to give a lane up', () => {
+  assert.deepEqual(
+    [...new Set(crashes(1000, { of: () => ({ isSole: false }) }))],
+    ['again', 'alone'],
+  );
+});
+
+test('deaths of several records prove nothing of any', () => {
+  const remedies = crashes(30, { everyMs: 1, of: (index) => ({ culprit: index % 2 }) });
+  assert.ok(!remedies.includes('drop-head'));
+});
+
+interface Run {
+  readonly ta: Analytics;
+  readonly errors: MillraceError[];
+  readonly outcomes: Map<string, number>;
+}
+
+function open(options: object): Run {
+  const errors: MillraceError[] = [];
+  const consumer = new AsyncBatchConsumer({
+    url: receiver.url,
+    appId: 'A',
+    workers: 1,
+    lanes: 4,
+    batchSize: 20,
+    workerHeapMb: 32,
+    workerFile: POISONED,
+    ...options,
+  });
+  const ta = new Analytics(consumer, { onError: (error) => errors.push(error) });
+  return { ta, errors, outcomes: new Map() };
+}
+
+function track({ ta, outcomes }: Run, index: number, word: string): boolean {
+  return ta.track({
+    accountId: `u${index % 20}`,
+    event: 'e',
+    properties: { index, word },
+    onSettled: ({ state, reason }) => {
+      const outcome = `${state} ${reason ?? ''}`.trim();
+      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+    },
+  });
+}
+
+// Goal: one bad record costs itself and nothing else. Method: a worker entry that dies of batches with a certain word, in three
+// ways; the receiver's list is compared record by record.
+for (const way of ['exit', 'late', 'memory']) {
+  test(`a record that kills whoever has it is found and dropped, and its neighbours arrive (${way})`, async () => {
+    process.env.MILLRACE_TEST_POISON = way;
+    const run = open({});
+    const { ta, errors, outcomes } = run;
+    for (let index = 0; index < 400; index += 1) {
+      track(run, index, index === 123 || index === 301 ? 'poison' : 'water');
+    }
+    await ta.flush({ timeoutMs: 60_000 });
+    const stats = await ta.close();
+    assertBalanced(stats);
+    assert.equal(stats.delivered, 398);
+    assert.equal(stats.dropped.crashed, 2);
+    assert.equal(stats.dropped.expired, 2);
+    const found = (await receiver.events()).map(
+      ({ properties }) => (properties as { index: number }).index,
+    );
+    assert.deepEqual(
+      [...new Set(found)].sort((a, b) => a - b),
+      Array.from({ length: 400 }, (_, index) => index).filter((n) => n !== 123 && n !== 301),
+    );
+    assert.equal(errors.filter(({ code }) => code === 'MILLRACE_POISON').length, 2);
+    assert.ok(!errors.some(({ code }) => code === 'MILLRACE_GIVEN_UP'));
+    assert.equal(outcomes.get('dropped crashed'), 2);
+  });
+}
+
+// Goal: lanes that are busy all the time don't hide the one that kills. Method: one thread for all lanes, an error that is thrown when
+// the thread may be at any lane's records, and records that keep coming.
+test('a record that kills is found while the other lanes of the thread are busy', async () => {
+  process.env.MILLRACE_TEST_POISON = 'late';
+  const run = open({});
+  let tracked = 0;
+  while (!run.errors.some(({ code }) => code === 'MILLRACE_POISON')) {
+    for (let burst = 0; burst < 20; burst += 1, tracked += 1) {
+      track(run, tracked, tracked === 50 ? 'poison' : 'water');
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await run.ta.flush({ timeoutMs: 60_000 });
+  const stats = await run.ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.dropped.crashed, 1);
+  assert.equal(stats.delivered, tracked - 1);
+  assert.ok(!run.errors.some(({ code }) => code === 'MILLRACE_GIVEN_UP'));
+});
+
+/** Tracks only poison, until every lane is given up. */
+async function poisonAll(run: Run): Promise<void> {
+  process.env.MILLRACE_TEST_POISON = 'exit';
+  for (let index = 0; index < 2000; index += 1) track(run, index, 'poison');
+  const told = () => run.errors.filter(({ code }) => code === 'MILLRACE_GIVEN_UP').length;
+  await until(() => told() >= 2, 'every lane is given up');
+}
+
+test('lanes that no worker survives are given up aloud, and their records dropped and counted', async () => {
+  const run = open({ workerPatienceMs: 100, lanes: 2 });
+  const { ta, outcomes } = run;
+  await poisonAll(run);
+  await ta.flush({ timeoutMs: 10_000 });
+  assert.equal(ta.stats().queued, 0);
+  for (let index = 0; index < 100; index += 1) track(run, index, 'water');
+  await until(() => ta.stats().queued === 0, 'later records are dropped, too');
+  const stats = await ta.close({ timeoutMs: 5000 });
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 0);
+  assert.equal(stats.dropped.crashed, 2100);
+  assert.equal(stats.dropped.shutdown, 0);
+  assert.equal(outcomes.get('dropped crashed'), 2100);
+});
+
+test('a caller that waits for room in a lane that is given up gets it', async () => {
+  const run = open({
+    workerPatienceMs: 100,
+    overflow: 'block',
+    blockTimeoutMs: 10,
+    ringBytes: 64 * 1024,
+    lanes: 1,
+  });
+  process.env.MILLRACE_TEST_POISON = 'exit';
+  const isGivenUp = () => run.errors.some(({ code }) => code === 'MILLRACE_GIVEN_UP');
+  while (!isGivenUp()) {
+    track(run, 0, 'poison');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  // Far more than the ring holds, in one go.
+  for (let index = 0; index < 5000; index += 1) assert.ok(track(run, index, 'water'));
+  const stats = await run.ta.close({ timeoutMs: 5000 });
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 0);
+  assert.equal(stats.dropped.crashed, stats.accepted);
+});
+
+test('with a spool, what a lane that is given up holds goes to disk, and the next start delivers it', async () => {
+  const directory = newDirectory();
+  const spool = { directory };
+  const run = open({ workerPatienceMs: 100, lanes: 2, spool });
+  await poisonAll(run);
+  await run.ta.flush({ timeoutMs: 10_000 });
+  const left = await run.ta.close({ timeoutMs: 5000 });
+  assertBalanced(left);
+  // Up to three a lane were taken for the culprits first.
+  assert.ok(left.dropped.crashed <= 6, `${left.dropped.crashed} dropped`);
+  assert.equal(left.spooled + left.dropped.crashed, 2000);
+  const next = new Analytics(
+    new AsyncBatchConsumer({ url: receiver.url, appId: 'A', workers: 1, spool }),
+  );
+  await until(() => next.stats().delivered === left.spooled, 'all of it is delivered');
+  const stats: Stats = await next.close();
+  assertBalanced(stats);
+  assert.equal(stats.recovered, left.spooled);
+  assert.equal((await receiver.snapshot()).unique, left.spooled);
+});
+
+test('a consumer that waits for its records throws when its lane is given up', async () => {
+  process.env.MILLRACE_TEST_POISON = 'exit';
+  const ta = new Analytics(
+    new BatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workerPatienceMs: 100,
+      workerFile: POISONED,
+    }),
+    { onError: () => {} },
+  );
+  for (let index = 0; index < 5; index += 1) {
+    ta.track({ accountId: 'u', event: 'e', properties: { word: 'poison' } });
+  }
+  await assert.rejects(ta.flush({ timeoutMs: 30_000 }), { code: 'MILLRACE_GIVEN_UP' });
+  const stats = await ta.close({ timeoutMs: 2000 });
+  assertBalanced(stats);
+  assert.equal(stats.dropped.crashed, 5);
+});
