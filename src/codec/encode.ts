@@ -160,6 +160,8 @@ export class FrameEncoder {
     this.#shapes = new ShapeTable(options.checks);
     this.#dynamicShapes = new ShapeTable(options.checks);
     this.#writer = new ValueWriter(options.checks, new ShapeTable(options.checks));
+    // The first random bytes of a process take milliseconds: better now than in the first call.
+    if (options.uuid) this.#fillPool();
   }
 
   /** Values sent though the receiver may cut them. */
