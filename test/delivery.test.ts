@@ -171,6 +171,60 @@ test('a retry budget that runs out expires the records, and counts them', async 
   assert.ok(errors.some(({ message }) => message.includes('dropped after')));
 });
 
+// [what is wrong, for how long a batch may be tried in ms, what the dead letters say]
+const OVERDUE: readonly (readonly [string, FaultAction, number, RegExp])[] = [
+  ['a dead receiver', { kind: 'status', status: 503 }, 200, /^status 503|could not be asked/],
+  ['a hole', { kind: 'hang' }, 300, /^no answer in time/],
+];
+
+for (const [what, action, retryForMs, words] of OVERDUE) {
+  test(`what is not delivered in the time of its batch expires, and is kept with the reason (${what})`, async () => {
+    const deadLetter = join(newDirectory(), 'letters.jsonl');
+    await receiver.setFaults([{ action }]);
+    const { ta } = open({ retryForMs, timeoutMs: 30_000, deadLetter });
+    trackMany(ta, 100);
+    // Two batches a lane at most, one after the other: far less than one request may take.
+    await ta.flush({ timeoutMs: 20_000 });
+    await receiver.setFaults([]);
+    const metric = await ta.register.getSingleMetric('millrace_records_dead_lettered_total')?.get();
+    const stats = await ta.close();
+    assertBalanced(stats);
+    assert.equal(stats.dropped.expired, 100);
+    const letters = readFileSync(deadLetter, 'utf8').trimEnd().split('\n');
+    assert.equal(letters.length, 100);
+    for (const letter of letters) assert.match(JSON.parse(letter).reason, words);
+    const counted = metric?.values.find(({ labels }) => labels.reason === 'expired');
+    assert.equal(counted?.value, 100);
+  });
+}
+
+test('a batch that is delivered in its time is, whatever came before', async () => {
+  await receiver.setFaults([{ action: { kind: 'status', status: 503 }, requests: 2 }]);
+  const { ta } = open({ retryForMs: 20_000 });
+  trackMany(ta, 100);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 100);
+  assert.equal((await receiver.snapshot()).unique, 100);
+});
+
+test('a call of BatchConsumer takes no longer than its batch may be tried, and the batch is kept', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const ta = new Analytics(
+    new BatchConsumer({ url: receiver.url, appId: 'A', retries: 1000, retryForMs: 200 }),
+    { onError: () => {} },
+  );
+  for (let index = 0; index < 10; index += 1) ta.track({ accountId: 'u', event: 'e' });
+  await assert.rejects(ta.flush({ timeoutMs: 20_000 }), { code: 'MILLRACE_UNAVAILABLE' });
+  assert.equal(ta.stats().queued, 10);
+  await receiver.setFaults([]);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 10);
+});
+
 test('during Retry-After no worker sends anything', async () => {
   await receiver.setFaults([
     { action: { kind: 'status', status: 429, headers: { 'retry-after': '2' } }, requests: 1 },

@@ -42,6 +42,7 @@ const BAD_HTTP: readonly (readonly [object, readonly string[]])[] = [
   [{ ...HTTP, compress: 10 }, ['compress', '10']],
   [{ ...HTTP, compress: 'yes' }, ['compress', 'yes']],
   [{ ...HTTP, retries: -1 }, ['retries', '-1']],
+  [{ ...HTTP, retryForMs: 0 }, ['retryForMs', '0']],
   [{ ...HTTP, retries: 'always' }, ['retries', 'forever']],
   [{ ...HTTP, ordering: 'strict' }, ['ordering', 'user, none']],
   [{ ...HTTP, overflow: 'panic' }, ['overflow', 'drop-newest']],

@@ -9,6 +9,8 @@ export interface BatchConsumerOptions extends HttpOptions, EngineOptions {
   readonly maxCachedBatches?: number;
   /** Repeated attempts within one call; default 3. */
   readonly retries?: number;
+  /** Longest time from the first attempt of a batch until it is kept for the next time, in ms; default: no limit. */
+  readonly retryForMs?: number;
 }
 
 /**

@@ -27,6 +27,8 @@ export interface LoggingConsumerOptions extends EngineOptions {
   readonly spillDirectory?: string;
   /** Repeated attempts of a batch that can't be written before its records are dropped as expired; default 'forever'. */
   readonly retries?: number | 'forever';
+  /** Longest time from the first attempt of a batch until its records are dropped as expired, in ms; default: no limit. */
+  readonly retryForMs?: number;
   /**
    * Finished files are gzipped so long after they were written last, in ms; default: never. `millrace ship` reads them on;
    * LogBus does not read `.gz`, so give it time.

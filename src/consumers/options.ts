@@ -34,7 +34,7 @@ export interface EngineOptions {
   readonly spool?: SpoolOptions;
   /** 'spool-first': on disk before it is sent; default 'memory'. */
   readonly durability?: 'memory' | 'spool-first';
-  /** File for records refused for good, one a line with the reason. */
+  /** File for records refused for good, or expired, one a line with the reason. */
   readonly deadLetter?: string;
   /** The worker entry, for bundled applications only. */
   readonly workerFile?: URL | string;
@@ -77,6 +77,8 @@ export interface StreamOptions {
   readonly queueSize?: number;
   /** Repeated attempts before a record is dropped as expired; default 'forever'. */
   readonly retries?: number | 'forever';
+  /** Longest time from the first attempt of a batch until its records are dropped as expired, in ms; default: no limit. */
+  readonly retryForMs?: number;
   /** 'user': a user's records arrive in order (default). 'none': several batches of a lane under way at once. */
   readonly ordering?: 'user' | 'none';
 }

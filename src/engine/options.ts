@@ -25,6 +25,8 @@ const HEAP_MB_MIN = 16;
 const HEAP_MB_MAX: number = 64 * 1024;
 const DAY_MS = 86_400_000;
 const PATIENCE_MS = 30_000;
+/** Longer timers than this run off at once. */
+const RETRY_FOR_MS_MAX: number = 2 ** 31 - 1;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** Headers that carry the protocol itself. */
 const OWN_HEADERS: ReadonlySet<string> = new Set([
@@ -138,7 +140,7 @@ function readStream(
       bytesMax: reader.integer('batchBytes', { min: KIB, max: 16 * MIB, fallback: 512 * KIB }),
       lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 100 }),
     },
-    retry: { retries: readRetries(reader, 'forever'), baseMs: 200, capMs: 30_000 },
+    retry: { ...readRetries(reader, 'forever'), baseMs: 200, capMs: 30_000 },
     pace: 'stream',
     onExhausted: 'expire',
     roundRecords: 0,
@@ -163,6 +165,7 @@ export function planBatch(options: unknown): EnginePlan {
   const batchSize = reader.integer('batchSize', { min: 1, max: 2000, fallback: 20 });
   const batches = reader.integer('maxCachedBatches', { min: 0, max: 100_000, fallback: 50 });
   const retries = reader.integer('retries', { min: 0, max: 1000, fallback: 3 });
+  const forMs = readForMs(reader);
   const plan: EnginePlan = {
     ...share,
     ...http,
@@ -173,7 +176,7 @@ export function planBatch(options: unknown): EnginePlan {
     consumer: 'batch',
     queueRecordsMax: 1e9,
     batch: { recordsMax: batchSize, bytesMax: 16 * MIB, lingerMs: DAY_MS },
-    retry: { retries, baseMs: 100, capMs: 2000 },
+    retry: { retries, forMs, baseMs: 100, capMs: 2000 },
     pace: 'rounds',
     onExhausted: 'keep',
     roundRecords: batchSize,
@@ -181,7 +184,7 @@ export function planBatch(options: unknown): EnginePlan {
     inFlightMax: 1,
     blockTimeoutMs: reader.has('blockTimeoutMs')
       ? share.blockTimeoutMs
-      : (retries + 1) * (http.attemptTimeoutMs + 2000),
+      : Math.min((retries + 1) * (http.attemptTimeoutMs + 2000), (forMs ?? DAY_MS) + 2000),
     flush: 'settled',
     uuid: true,
   };
@@ -257,7 +260,7 @@ export function planLogging(options: unknown): EnginePlan {
       bytesMax: reader.integer('bufferSize', { min: 1, max: 64 * MIB, fallback: 64 * KIB }),
       lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 50 }),
     },
-    retry: { retries: readRetries(reader, 'forever'), baseMs: 100, capMs: 5000 },
+    retry: { ...readRetries(reader, 'forever'), baseMs: 100, capMs: 5000 },
     attemptTimeoutMs: 60_000,
     pace: 'stream',
     onExhausted: 'expire',
@@ -464,12 +467,22 @@ export function readLevel(reader: OptionReader): BodyLevel {
   return 'none';
 }
 
-function readRetries(reader: OptionReader, fallback: number | 'forever'): number | 'forever' {
+/** How often, and for how long, a batch is tried. */
+function readRetries(
+  reader: OptionReader,
+  fallback: number | 'forever',
+): Pick<EnginePlan['retry'], 'retries' | 'forMs'> {
+  const forMs = readForMs(reader);
   const retries = reader.raw('retries') ?? fallback;
-  if (retries === 'forever') return retries;
-  if (typeof retries === 'number' && Number.isInteger(retries) && retries >= 0) return retries;
+  const isCount = typeof retries === 'number' && Number.isInteger(retries) && retries >= 0;
+  if (retries === 'forever' || isCount) return { retries, forMs };
   reader.fail(`retries is ${show(retries)}; it must be a whole number, or 'forever'`);
-  return fallback;
+  return { retries: fallback, forMs };
+}
+
+function readForMs(reader: OptionReader): number | undefined {
+  if (!reader.has('retryForMs')) return undefined;
+  return reader.integer('retryForMs', { min: 1, max: RETRY_FOR_MS_MAX, fallback: 1 });
 }
 
 /** An own sink of the user takes the place of ours, on the same workers. */

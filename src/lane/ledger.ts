@@ -47,6 +47,7 @@ export const WORKER_COUNTERS = [
   'dead_content',
   'dead_too_large',
   'dead_unexplained',
+  'dead_expired',
   'again_retry',
   'again_worker_death',
   'splits',

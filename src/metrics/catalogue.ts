@@ -254,7 +254,7 @@ export const CATALOGUE: readonly Metric[] = [
   },
   counters(
     'millrace_records_dead_lettered_total',
-    'Refused records kept in the dead-letter file: refused for their content, too large alone, or after answers nobody can explain.',
+    'Records kept in the dead-letter file: refused for their content, too large alone, refused after answers nobody can explain, or expired.',
     { prefix: 'dead_', label: 'reason' },
   ),
   counters(

@@ -17,6 +17,8 @@ export interface BatchLimits {
 export interface RetryLimits {
   /** Repeated attempts before a record expires. */
   readonly retries: number | 'forever';
+  /** Longest time from the first attempt of a batch until its records expire, in ms; undefined: there is no limit. */
+  readonly forMs?: number | undefined;
   readonly baseMs: number;
   readonly capMs: number;
 }

@@ -71,6 +71,16 @@ interface Range {
   attempts: number;
 }
 
+/** A batch on its way: what is left of it, and until when that is tried. */
+interface Run {
+  readonly job: DeliveryJob;
+  readonly ranges: Range[];
+  /** By `performance.now()`. */
+  readonly untilMs: number;
+  /** What went wrong last. */
+  message: string;
+}
+
 type Failure = Extract<Outcome, { kind: 'retry' }>;
 
 const DONE: DeliveryEnd = { kind: 'done' };
@@ -95,50 +105,53 @@ export class Delivery {
   /** Works on the records of a batch until all are settled, or it must stop. */
   async run(job: DeliveryJob): Promise<DeliveryEnd> {
     const ranges: Range[] = [{ from: 0, to: job.batch.count, attempts: 0 }];
+    const untilMs = performance.now() + (this.#parts.limits.forMs ?? Number.POSITIVE_INFINITY);
+    const run: Run = { job, ranges, untilMs, message: 'the receiver could not be asked in time' };
     for (let range = ranges.pop(); range !== undefined; range = ranges.pop()) {
-      const end = await this.#finish(range, { job, ranges });
+      const end = await this.#finish(range, run);
       if (end.kind !== 'done') return end;
     }
     return DONE;
   }
 
   /** Tries one range until it is settled or has been replaced by its halves. */
-  async #finish(
-    range: Range,
-    { job, ranges }: { job: DeliveryJob; ranges: Range[] },
-  ): Promise<DeliveryEnd> {
+  async #finish(range: Range, run: Run): Promise<DeliveryEnd> {
+    const { job } = run;
     for (;;) {
-      const refusal = await this.#admit(range, job);
+      const refusal = await this.#admit(range, run);
       if (refusal !== undefined) return refusal;
-      let outcome = await this.#attempt(job, range);
+      let outcome = await this.#attempt(run, range);
       if (outcome.kind === 'partial') {
         const to = range.from + outcome.count;
         job.settle({ from: range.from, to }, DELIVERED, { ...outcome, reason: '' });
         range.from = to;
         outcome = outcome.rest;
       }
-      if (outcome.kind !== 'retry') return this.#settle(outcome, range, { job, ranges });
-      const end = await this.#afterFailure(outcome, range, job);
+      if (outcome.kind !== 'retry') return this.#settle(outcome, range, run);
+      const end = await this.#afterFailure(outcome, range, run);
       if (end !== undefined) return end;
     }
   }
 
   /** Waits until the range may be tried, and leaves out what was settled meanwhile. Else: how the delivery of the range ends. */
-  async #admit(range: Range, job: DeliveryJob): Promise<DeliveryEnd | undefined> {
+  async #admit(range: Range, run: Run): Promise<DeliveryEnd | undefined> {
+    const { job, untilMs } = run;
     const isWanted = () => {
       const open = job.hold();
-      return open >= 0 && open < range.to;
+      return open >= 0 && open < range.to && performance.now() < untilMs;
     };
-    const mayTry = await this.#parts.gate.pass(isWanted);
+    const mayTry = await this.#parts.gate.pass(isWanted, untilMs);
     const first = job.hold();
     range.from = Math.max(range.from, first);
-    if (mayTry && first >= 0 && range.from < range.to) return undefined;
+    const isOpen = first >= 0 && range.from < range.to;
+    if (mayTry && isOpen) return undefined;
     // Whoever was let through to see whether the receiver is back leaves that to another.
     if (mayTry) this.#parts.gate.giveBack();
+    if (isOpen && performance.now() >= untilMs) return this.#expire(range, run);
     return first >= 0 && range.from >= range.to ? DONE : STOPPED;
   }
 
-  async #attempt(job: DeliveryJob, { from, to }: Span): Promise<Outcome> {
+  async #attempt({ job, untilMs }: Run, { from, to }: Span): Promise<Outcome> {
     const { sink, attemptTimeoutMs } = this.#parts;
     const { batch, lane } = job;
     const view: Batch = {
@@ -149,7 +162,8 @@ export class Delivery {
     };
     // A timer of its own, because AbortSignal.timeout() does not hold the thread's loop open.
     const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), attemptTimeoutMs);
+    const timeoutMs = Math.min(attemptTimeoutMs, untilMs - performance.now());
+    const timer = setTimeout(() => abort.abort(), timeoutMs);
     this.#countUnderWay(1);
     try {
       job.enter?.();
@@ -190,7 +204,7 @@ export class Delivery {
   #settle(
     outcome: Exclude<Outcome, { kind: 'retry' }>,
     range: Range,
-    { job, ranges }: { job: DeliveryJob; ranges: Range[] },
+    { job, ranges }: Run,
   ): DeliveryEnd {
     // A refusal is an answer, too: the receiver is back, and whoever probed it has found out.
     this.#parts.gate.succeed();
@@ -244,13 +258,10 @@ export class Delivery {
   }
 
   /** Undefined: the pause is over, try again. */
-  async #afterFailure(
-    failure: Failure,
-    range: Range,
-    job: DeliveryJob,
-  ): Promise<DeliveryEnd | undefined> {
-    const { gate, ledger, limits } = this.#parts;
+  async #afterFailure(failure: Failure, range: Range, run: Run): Promise<DeliveryEnd | undefined> {
+    const { gate, ledger } = this.#parts;
     range.attempts += 1;
+    run.message = failure.message;
     const isNew = gate.fail(failure.reason);
     if (isNew) {
       this.#parts.onTrouble(
@@ -261,49 +272,54 @@ export class Delivery {
       );
     }
     if (failure.afterMs !== undefined) ledger.add('retry_after_ms', gate.pause(failure.afterMs));
-    const end = this.#giveUp(failure, range, job);
+    const end = this.#giveUp(failure, range, run);
     if (end !== undefined) return end;
     ledger.add(retryCounter(failure.reason));
     ledger.add('again_retry', range.to - range.from);
-    job.release();
-    await gate.wait(
-      failure.budget === 'config' && limits.retries === 'forever'
-        ? CONFIG_PAUSE_MS
-        : retryDelayMs({
-            attempt: range.attempts,
-            random: Math.random(),
-            baseMs: limits.baseMs,
-            capMs: limits.capMs,
-          }),
-    );
+    run.job.release();
+    const leftMs = run.untilMs - performance.now();
+    await gate.wait(Math.min(this.#pauseMs(failure, range), leftMs));
     return undefined;
   }
 
-  /** Ends a range whose attempts are used up. Undefined: they are not. */
-  #giveUp(failure: Failure, range: Range, job: DeliveryJob): DeliveryEnd | undefined {
+  #pauseMs(failure: Failure, { attempts }: Range): number {
+    const { retries, baseMs, capMs } = this.#parts.limits;
+    if (failure.budget === 'config' && retries === 'forever') return CONFIG_PAUSE_MS;
+    return retryDelayMs({ attempt: attempts, random: Math.random(), baseMs, capMs });
+  }
+
+  /** Ends a range whose attempts, or whose time, are used up. Undefined: they are not. */
+  #giveUp(failure: Failure, range: Range, run: Run): DeliveryEnd | undefined {
     const { limits, onExhausted } = this.#parts;
     const allowed = failure.budget === 'few' ? FEW_ATTEMPTS : limits.retries;
-    if (allowed === 'forever' || range.attempts <= allowed) return undefined;
-    if (onExhausted === 'keep') return { kind: 'kept', message: failure.message };
-    if (failure.budget === 'few') {
-      this.#reject(range, job, { message: failure.message, cause: 'unexplained' });
-    } else {
-      job.settle(range, EXPIRED, { sentBytes: 0, reason: failure.message });
-      this.#parts.onTrouble(
-        new MillraceError(
-          'MILLRACE_UNAVAILABLE',
-          `${range.to - range.from} record(s) dropped after ${range.attempts} attempts: ${failure.message}`,
-        ),
-      );
+    const isUsedUp = allowed !== 'forever' && range.attempts > allowed;
+    if (!isUsedUp && performance.now() < run.untilMs) return undefined;
+    if (failure.budget !== 'few' || !isUsedUp || onExhausted === 'keep') {
+      return this.#expire(range, run);
     }
+    this.#reject(range, run.job, { message: failure.message, cause: 'unexplained' });
+    return DONE;
+  }
+
+  /** Gives up records that may be fine, because there were attempts enough. */
+  #expire(range: Range, { job, message }: Run): DeliveryEnd {
+    if (this.#parts.onExhausted === 'keep') return { kind: 'kept', message };
+    this.#keepDeadLetter(range, job, { message, cause: 'expired' });
+    job.settle(range, EXPIRED, { sentBytes: 0, reason: message });
+    this.#parts.onTrouble(
+      new MillraceError(
+        'MILLRACE_UNAVAILABLE',
+        `${range.to - range.from} record(s) dropped after ${range.attempts} attempts: ${message}`,
+      ),
+    );
     return DONE;
   }
 }
 
-/** Why records are given up as refused. */
+/** Why records are given up. */
 interface Refusal {
   readonly message: string;
-  readonly cause: 'content' | 'too_large' | 'unexplained';
+  readonly cause: 'content' | 'too_large' | 'unexplained' | 'expired';
 }
 
 function refusalOf({

@@ -51,13 +51,20 @@ export class Gate {
     this.#breaks = style === 'breaker';
   }
 
-  /** Waits until an attempt is allowed. False: the engine stops. */
-  async pass(isWanted: () => boolean): Promise<boolean> {
+  /**
+   * Waits until an attempt is allowed. False: the engine stops, or it is not wanted any more.
+   *
+   * @param untilMs when to look again at the latest, by `performance.now()`
+   */
+  async pass(
+    isWanted: () => boolean,
+    untilMs: number = Number.POSITIVE_INFINITY,
+  ): Promise<boolean> {
     for (;;) {
       if (this.#control.mode === MODE_STOP || !isWanted()) return false;
       const waitMs = this.#waitMs();
       if (waitMs <= 0) return true;
-      await this.wait(Math.min(waitMs, LOOK_AGAIN_MS));
+      await this.wait(Math.min(waitMs, LOOK_AGAIN_MS, untilMs - performance.now()));
     }
   }
 
