@@ -63,6 +63,8 @@ const BAD_HTTP: readonly (readonly [object, readonly string[]])[] = [
   [{ ...HTTP, timeoutMs: 0 }, ['timeoutMs']],
   [{ ...HTTP, connections: 0 }, ['connections']],
   [{ ...HTTP, deadLetter: '' }, ['deadLetter']],
+  [{ ...HTTP, deadLetterMode: 0o640 }, ['deadLetterMode', 'deadLetter']],
+  [{ ...HTTP, deadLetter: 'd', deadLetterMode: 0o1000 }, ['deadLetterMode', '512', '511']],
   [{ ...HTTP, exitFlushMs: -1 }, ['exitFlushMs']],
 ];
 

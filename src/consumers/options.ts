@@ -36,6 +36,8 @@ export interface EngineOptions {
   readonly durability?: 'memory' | 'spool-first';
   /** File for records refused for good, or expired, one a line with the reason. */
   readonly deadLetter?: string;
+  /** Permission of that file; a folder made for it follows. Default 0o600. */
+  readonly deadLetterMode?: number;
   /** The worker entry, for bundled applications only. */
   readonly workerFile?: URL | string;
   /** Module of an own sink, run on the workers. */

@@ -356,9 +356,18 @@ function readEngine(
     overflow,
     spool,
     blockTimeoutMs: reader.integer('blockTimeoutMs', { min: 1, max: DAY_MS, fallback: 10_000 }),
-    deadLetter: reader.text('deadLetter'),
+    deadLetter: readDeadLetter(reader),
     workerFile: reader.fileOrUrl('workerFile'),
   };
+}
+
+function readDeadLetter(reader: OptionReader): EnginePlan['deadLetter'] {
+  const path = reader.text('deadLetter');
+  if (path === undefined && reader.has('deadLetterMode')) {
+    reader.fail('deadLetterMode is the permission of a file that is missing: deadLetter');
+  }
+  const mode = reader.integer('deadLetterMode', { min: 0, max: 0o777, fallback: 0o600 });
+  return path === undefined ? undefined : { path, mode };
 }
 
 function readHeapMb(reader: OptionReader): number | undefined {

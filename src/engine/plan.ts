@@ -1,4 +1,4 @@
-import type { BatchLimits, RetryLimits } from '../worker/contract.ts';
+import type { BatchLimits, DeadLetterPlan, RetryLimits } from '../worker/contract.ts';
 import type { WorkerName } from './entry.ts';
 
 export type ConsumerKind = 'async' | 'batch' | 'debug' | 'logging' | 'sink' | 'nats' | 'kafka';
@@ -52,7 +52,7 @@ export interface EnginePlan {
   readonly attemptTimeoutMs: number;
   /** 'settled': a flush ends with the records' outcome; 'synced': the sink is flushed as well. */
   readonly flush: 'settled' | 'synced';
-  readonly deadLetter: string | undefined;
+  readonly deadLetter: DeadLetterPlan | undefined;
   readonly spool: SpoolOptionsPlan | undefined;
   /** Whether records get a uuid unless the client says otherwise. */
   readonly uuid: boolean;

@@ -1,5 +1,5 @@
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
@@ -20,6 +20,7 @@ export interface UpkeepRules {
 const PACK_FOLDER = '.millrace-pack';
 /** A half packed file that nobody has written to for so long was left by a process that is gone, in ms. */
 const STALE_MS = 600_000;
+const PERMISSION_BITS = 0o777;
 const PACK_LEVEL = 6;
 /** A file that was written later may still be in the hands of a thread that has not noticed the new name, in ms. */
 export const FINISHED_REST_MS = 1000;
@@ -178,6 +179,8 @@ export class Upkeep {
     const temporary = join(folder, `${file.name}.gz`);
     if (!(await claim(temporary))) return false;
     try {
+      // Before there is anything in it: who may not read the file may not read it packed.
+      await chmod(temporary, (await stat(file.path)).mode & PERMISSION_BITS);
       await pipeline(
         createReadStream(file.path),
         createGzip({ level: PACK_LEVEL }),

@@ -41,10 +41,17 @@ export interface WorkerConfig {
   readonly idleMs: number;
   /** Where records wait that can't be delivered now; undefined: only in memory. */
   readonly spool: SpoolPlan | undefined;
-  /** File for records refused for good. */
-  readonly deadLetter: string | undefined;
+  /** Where records go that were given up. */
+  readonly deadLetter: DeadLetterPlan | undefined;
   /** What the worker entry opens its sink with. */
   readonly sink: unknown;
+}
+
+/** The file of records that were refused for good, or expired. */
+export interface DeadLetterPlan {
+  readonly path: string;
+  /** Permission of the file; a folder made for it follows. */
+  readonly mode: number;
 }
 
 /** The spool of one run, as its workers use it. */

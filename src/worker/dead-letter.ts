@@ -1,17 +1,19 @@
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { directoryModeOf } from '../spool/lane.ts';
 import type { DeliveryBatch } from './batcher.ts';
+import type { DeadLetterPlan } from './contract.ts';
 
 /**
- * Appends records that were refused for good to one file: a JSON object a line,
+ * Appends records that were refused for good, or expired, to one file: a JSON object a line,
  * `{"time":…,"reason":…,"record":{…}}`. Several threads and processes may append to the same file.
  */
 export class DeadLetterFile {
-  readonly #path: string;
+  readonly #plan: DeadLetterPlan;
   #fd: number | undefined;
 
-  constructor(path: string) {
-    this.#path = path;
+  constructor(plan: DeadLetterPlan) {
+    this.#plan = plan;
   }
 
   /** Appends the records `[from, to)`. Throws what the file system throws; nothing is half counted then. */
@@ -32,7 +34,8 @@ export class DeadLetterFile {
   }
 
   #open(): number {
-    mkdirSync(dirname(this.#path), { recursive: true });
-    return openSync(this.#path, 'a', 0o600);
+    const { path, mode } = this.#plan;
+    mkdirSync(dirname(path), { recursive: true, mode: directoryModeOf(mode) });
+    return openSync(path, 'a', mode);
   }
 }
