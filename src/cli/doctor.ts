@@ -179,7 +179,7 @@ function clock(receiverMs: number): Examination {
 }
 
 async function dryRun(url: string, appId: string): Promise<Examination> {
-  const what = `app id ${appId}`;
+  const what = 'app id';
   try {
     const consumer = new DebugConsumer({ url, appId, dryRun: true, timeoutMs: REPLY_MS });
     const ta = new Analytics(consumer, { onError: () => undefined });

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { parseEndpoint } from '../sink/endpoint.ts';
 import { type Advice, adviseOn } from '../tune/advice.ts';
 import { readSample } from '../tune/sample.ts';
 import { Descent, type Goal, type SearchHost, searchLinger, type Trial } from '../tune/search.ts';
@@ -70,7 +71,7 @@ async function run(flags: TuneFlags): Promise<void> {
   if (flags.sample !== undefined) readSample(flags.sample);
   if (flags.url !== undefined) {
     console.error(
-      `The records of every trial are really sent to ${flags.url}: use an app id for tests.`,
+      `The records of every trial are really sent to ${parseEndpoint(flags.url).shown}: use an app id for tests.`,
     );
   }
   const receiver =
@@ -78,7 +79,9 @@ async function run(flags: TuneFlags): Promise<void> {
   try {
     const target = { url: flags.url ?? receiver?.url ?? '', appId: flags.appid };
     const tuned = await new Tuning(flags, target).run();
-    const shown = { url: flags.url ?? 'http://receiver.example', appId: flags.appid };
+    const url =
+      flags.url === undefined ? 'http://receiver.example' : parseEndpoint(flags.url).shown;
+    const shown = { url, appId: 'APP' };
     const advice = adviseOn(tuned.best, { ...tuned, target: shown });
     if (flags.json === true) console.log(JSON.stringify({ ...tuned, advice }));
     else print(tuned, advice);

@@ -6,6 +6,7 @@ import type { Machine } from '../codec/machine.ts';
 import type { Endpoint } from './endpoint.ts';
 import { Exchange } from './exchange.ts';
 import { codeOfReply, outcomeOf, outcomeOfDebug, REPLY_BYTES_MAX, type Reply } from './reply.ts';
+import { partsOfAuthorization, partsOfUrl, Secrets } from './secrets.ts';
 import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from './sink.ts';
 
 /** What an HTTP sink is opened with: plain data. */
@@ -32,6 +33,9 @@ export interface HttpSinkConfig {
 }
 
 const KEEP_ALIVE_MS = 30_000;
+/** Most bytes of a reply's headers, and of a body that is read to its end to keep its connection; beyond them the attempt fails. */
+const REPLY_HEADER_BYTES_MAX: number = 16 * 1024;
+const REPLY_READ_BYTES_MAX: number = 16 * REPLY_BYTES_MAX;
 const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'];
 
 /** Posts batches to a receiver. One a thread; keeps its connections from turn to turn. */
@@ -41,6 +45,7 @@ export class HttpSink implements Sink {
   readonly #machine: Machine | undefined;
   readonly #dispatcher: Dispatcher;
   readonly #headers: Readonly<Record<string, string>>;
+  readonly #secrets: Secrets;
   readonly #memory = new BodyMemory();
   #facts: AttemptFacts = { status: 0, durationMs: 0 };
 
@@ -49,6 +54,7 @@ export class HttpSink implements Sink {
     this.#machine = machine;
     this.#dispatcher = openDispatcher(config);
     this.#headers = fixedHeaders(config);
+    this.#secrets = secretsOf(config);
   }
 
   /** @param machine of the thread, for the level 'fast' */
@@ -74,8 +80,9 @@ export class HttpSink implements Sink {
       const { status, headers } = exchange;
       const answer: Reply = {
         status,
-        header: (name) => [headers[name]].flat()[0],
-        body,
+        header: (name) => this.#secrets.hide([headers[name]].flat()[0] ?? '') || undefined,
+        // Here as well as below: a secret that is cut in half is not found any more.
+        body: this.#secrets.hide(body),
         nowMs: Date.now(),
       };
       const code = codeOfReply(answer);
@@ -84,14 +91,20 @@ export class HttpSink implements Sink {
       const outcome = decide(answer, request.body.length);
       // Who has acknowledged the records has read all of the body; after other replies some of it may still be on its way.
       if (outcome.kind === 'delivered') this.#memory.giveBack(request.body);
-      return outcome;
+      return this.#shown(outcome);
     } catch (error) {
-      return failureOf(error, signal);
+      return this.#shown(failureOf(error, signal));
     } finally {
       facts.status = exchange?.status ?? 0;
       facts.durationMs = performance.now() - startMs;
       this.#facts = facts;
     }
+  }
+
+  /** The outcome as it may be printed. */
+  #shown(outcome: Outcome): Outcome {
+    if (!('message' in outcome)) return outcome;
+    return { ...outcome, message: this.#secrets.hide(outcome.message) };
   }
 
   #sync(batch: Batch): {
@@ -147,7 +160,8 @@ function openDispatcher(config: HttpSinkConfig): Dispatcher {
     keepAliveTimeout: KEEP_ALIVE_MS,
     headersTimeout: config.timeoutMs,
     bodyTimeout: config.timeoutMs,
-    maxResponseSize: REPLY_BYTES_MAX * 16,
+    maxHeaderSize: REPLY_HEADER_BYTES_MAX,
+    maxResponseSize: REPLY_READ_BYTES_MAX,
     connect: { timeout: config.timeoutMs, ...tls },
   };
   if (config.proxy !== undefined) {
@@ -168,6 +182,17 @@ function fixedHeaders(config: HttpSinkConfig): Record<string, string> {
     'TA-Integration-Version': config.version,
     ...(authorization === undefined ? {} : { authorization }),
   };
+}
+
+function secretsOf({ appId, endpoint, headers, proxy }: HttpSinkConfig): Secrets {
+  const { authorization } = endpoint;
+  const proxies = [proxy, ...PROXY_VARIABLES.map((name) => process.env[name])];
+  return new Secrets([
+    appId,
+    ...Object.values(headers).flatMap(partsOfAuthorization),
+    ...(authorization === undefined ? [] : partsOfAuthorization(authorization)),
+    ...proxies.flatMap((url) => (url === undefined ? [] : partsOfUrl(url))),
+  ]);
 }
 
 function failureOf(error: unknown, signal: AbortSignal): Outcome {
@@ -203,6 +228,8 @@ const REASONS: Readonly<Record<string, FailureReason>> = {
   EAI_AGAIN: 'dns',
   EAI_NODATA: 'dns',
   EPROTO: 'tls',
+  UND_ERR_HEADERS_OVERFLOW: 'bad_reply',
+  UND_ERR_RES_EXCEEDED_MAX_SIZE: 'bad_reply',
 };
 
 function reasonOf(code: string): FailureReason {
