@@ -1,4 +1,5 @@
 import { MillraceError } from '../base/errors.ts';
+import { ROUND_DONE, ROUND_REJECTED } from '../lane/layout.ts';
 import type { LaneProducer } from '../lane/producer.ts';
 import type { Region } from '../lane/region.ts';
 import type { RecordFields, SettledOutcome, UnsetFields } from '../record/types.ts';
@@ -52,9 +53,6 @@ export interface Deadline {
   readonly timeoutMs?: number | undefined;
 }
 
-/** Results of a round (worker/turn.ts). */
-const ROUND_DONE = 0;
-const ROUND_REJECTED = 2;
 const DROP_TRIES_MAX = 1000;
 
 interface Wait {

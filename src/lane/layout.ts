@@ -104,6 +104,12 @@ export const WAKE_SEQ_WORD: number = WAKE_POSITION_WORD + 1;
 export const OWNER_WORD: number = WAKE_POSITION_WORD + 2;
 export const ROUND_DONE_WORD: number = WAKE_POSITION_WORD + 3;
 export const ROUND_CODE_WORD: number = WAKE_POSITION_WORD + 4;
+/** Results of a round. */
+export const ROUND_DONE = 0;
+/** Attempts ran out; the records are still in the lane, or expired, as the plan says. */
+export const ROUND_KEPT = 1;
+/** Some records were refused for good. */
+export const ROUND_REJECTED = 2;
 /** Term under which OWNER claimed the lane. */
 export const CLAIMED_TERM_WORD: number = WAKE_POSITION_WORD + 5;
 

@@ -72,6 +72,11 @@ export class Region {
     return (this.id - 1) * this.lanes + lane;
   }
 
+  /** Wall time now, in ms since {@link baseMs}, as frames are stamped. */
+  nowMs(): number {
+    return Date.now() - this.baseMs;
+  }
+
   /** Byte offset of a lane's control block. */
   controlAt(lane: number): number {
     return this.places.lanesAt + lane * LANE_CONTROL_BYTES;

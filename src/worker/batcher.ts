@@ -1,5 +1,5 @@
 import type { FillLimits, RecordTable, RegionTranscoder } from '../codec/region-transcoder.ts';
-import type { TextBuffer } from '../codec/transcode.ts';
+import { TextBuffer } from '../codec/transcode.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import type { BatchLimits } from './contract.ts';
 
@@ -196,5 +196,35 @@ export class PendingBatch implements RecordTable {
     this.positions[index] = this.position;
     this.outcomes[index] = 0;
     this.count = index + 1;
+  }
+}
+
+const TEXT_SPARE_BYTES: number = 64 * 1024;
+/** A batch begins with room for this much text; it grows as it must. */
+const TEXT_BYTES_MAX: number = 8 * TEXT_SPARE_BYTES;
+
+/** Batches that are used again: one of them has memory worth keeping. */
+export class BatchPool {
+  readonly #limits: BatchLimits;
+  readonly #separator: ',' | '\n';
+  readonly #free: PendingBatch[] = [];
+
+  constructor(limits: BatchLimits, separator: ',' | '\n') {
+    this.#limits = limits;
+    this.#separator = separator;
+  }
+
+  take(): PendingBatch {
+    return this.#free.pop() ?? this.#make();
+  }
+
+  #make(): PendingBatch {
+    const bytes = Math.min(this.#limits.bytesMax, TEXT_BYTES_MAX) + TEXT_SPARE_BYTES;
+    return new PendingBatch(this.#limits, this.#separator, new TextBuffer(bytes));
+  }
+
+  /** Nobody may look at the batch any more. */
+  giveBack(batch: PendingBatch): void {
+    this.#free.push(batch);
   }
 }

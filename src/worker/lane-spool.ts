@@ -201,7 +201,7 @@ export class LaneSpool {
   append(batch: PendingBatch, from: number): number {
     const file = this.open();
     if (file === undefined || from >= batch.count) return from;
-    const ageMs = (Date.now() - this.#parts.lane.region.baseMs - (batch.stamps[from] ?? 0)) | 0;
+    const ageMs = (this.#parts.lane.region.nowMs() - (batch.stamps[from] ?? 0)) | 0;
     const stampMs = Date.now() - Math.max(0, ageMs);
     const before = file.position;
     const result = file.append({

@@ -22,8 +22,8 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
   {
     mistake: 'batches in the spool are settled in the order of their answers',
     mutation: {
-      file: 'worker/turn',
-      from: 'this.#spool.settled < batch.spoolBase + from',
+      file: 'worker/in-flight',
+      from: 'this.spool.settled < batch.spoolBase + from',
       to: 'false',
     },
   },
@@ -42,9 +42,9 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
   {
     mistake: 'a second batch goes out because the disk did not take the first',
     mutation: {
-      file: 'worker/turn',
-      from: 'if (this.#mustSpool(spool) && this.#moveToSpool(spool))',
-      to: 'if (this.#mustSpool(spool) && (this.#moveToSpool(spool), true))',
+      file: 'worker/stream-pace',
+      from: 'if (this.#mustSpool(spool) && this.#inFlight.moveToSpool(spool))',
+      to: 'if (this.#mustSpool(spool) && (this.#inFlight.moveToSpool(spool), true))',
     },
   },
 ];

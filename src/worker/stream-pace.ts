@@ -1,0 +1,243 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { LaneConsumer } from '../lane/consumer.ts';
+import { MODE_RUN, MODE_SAVE, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
+import { ROUND_DONE, ROUND_KEPT } from '../lane/layout.ts';
+import { EXPIRED } from '../lane/settlement.ts';
+import type { BatchTrigger, PendingBatch } from './batcher.ts';
+import type { TurnCare, TurnEnd } from './contract.ts';
+import { type DeliveryEnd, noteDiskWork, type SettleFacts } from './delivery.ts';
+import type { InFlight } from './in-flight.ts';
+import type { Intake } from './intake.ts';
+import { type LaneSpool, SPOOL_LINGER_MS } from './lane-spool.ts';
+import type { Pace, PaceParts } from './pace.ts';
+import type { Rounds } from './rounds.ts';
+import { spoolJob } from './spool-job.ts';
+import type { TurnTools } from './turn-tools.ts';
+
+/** How often a turn whose batches are all under way looks whether the ring fills up, in ms. */
+const PRESSURE_LOOK_MS = 10;
+const DISK_PAUSE_MS = 50;
+
+/** Batches go out as they fill up; what can't be delivered goes to the spool, where there is one. */
+export class StreamPace implements Pace {
+  readonly #lane: LaneConsumer;
+  readonly #tools: TurnTools;
+  readonly #care: TurnCare | undefined;
+  readonly #intake: Intake;
+  readonly #inFlight: InFlight;
+  readonly #rounds: Rounds;
+  readonly #underWay = new Set<Promise<DeliveryEnd>>();
+  /** Delivery of what is in the spool, while there is something. */
+  #unspooling: Promise<void> | undefined;
+
+  constructor({ lane, tools, care, intake, inFlight, rounds }: PaceParts) {
+    this.#lane = lane;
+    this.#tools = tools;
+    this.#care = care;
+    this.#intake = intake;
+    this.#inFlight = inFlight;
+    this.#rounds = rounds;
+  }
+
+  async quiesce(): Promise<void> {
+    await Promise.all([...this.#underWay, this.#unspooling]);
+  }
+
+  async step(): Promise<TurnEnd | undefined> {
+    const { spool } = this.#inFlight;
+    if (spool !== undefined && this.#isSpooling(spool)) return this.#spoolStep(spool);
+    const lane = this.#lane;
+    const intake = this.#intake;
+    const filled = intake.fill(lane.loadTail());
+    if (filled === 'broken') return undefined;
+    const trigger = filled ?? intake.dueTrigger;
+    if (trigger !== undefined) {
+      await this.#send(trigger);
+      return undefined;
+    }
+    if (intake.batch.count > 0) {
+      await lane.bell.sleep(intake.fullMark(this.#rounds.done), intake.lingerLeftMs);
+      return undefined;
+    }
+    const round = this.#rounds.asked;
+    if (round === undefined) return this.#rest();
+    await this.#syncSink(round);
+    return undefined;
+  }
+
+  /** Waits for the next record; after `idleMs` without one the lane is given up. */
+  async #rest(): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const { position } = this.#intake.batch;
+    const mark = this.#intake.nextMark(this.#rounds.done);
+    await Promise.all(this.#underWay);
+    await lane.bell.sleep(mark, this.#tools.config.idleMs);
+    if (lane.loadTail() !== position || this.#rounds.asked !== undefined) return undefined;
+    if (this.#tools.control.mode === MODE_STOP) return 'stopped';
+    return lane.bell.leave(mark) ? 'idle' : undefined;
+  }
+
+  /** Sends the batch; with several in flight, waits only until there is room for the next. */
+  async #send(trigger: BatchTrigger): Promise<void> {
+    const { ledger, delivery } = this.#tools;
+    const inFlight = this.#inFlight;
+    const batch = this.#intake.handOut();
+    ledger.add(`batch_${trigger}`);
+    inFlight.add(batch);
+    const run = delivery.run(inFlight.jobOf(batch)).then((end) => {
+      this.#underWay.delete(run);
+      if (end.kind === 'done') inFlight.finish(batch);
+      else inFlight.breakOff();
+      return end;
+    });
+    this.#underWay.add(run);
+    await this.#awaitRoom(this.#intake.inFlightMax(batch.firstSeq));
+    // A sink that never really waits (a file) would keep timers and the thread's other lanes out.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Waits until another batch may go out, or the spool has taken what there is. */
+  async #awaitRoom(inFlightMax: number): Promise<void> {
+    const { spool } = this.#inFlight;
+    while (this.#underWay.size >= inFlightMax) {
+      if (spool === undefined) {
+        await Promise.race(this.#underWay);
+        return;
+      }
+      await Promise.race([...this.#underWay, delay(PRESSURE_LOOK_MS)]);
+      if (this.#inFlight.isFenced || this.#tools.control.mode === MODE_STOP) return;
+      // As long as the disk takes nothing, what is under way keeps its place.
+      if (this.#mustSpool(spool) && this.#inFlight.moveToSpool(spool)) return;
+    }
+  }
+
+  #isSpooling(spool: LaneSpool): boolean {
+    if (spool.isInUse || this.#mustWait) return true;
+    return this.#tools.control.mode === MODE_SAVE && !spool.isFailing;
+  }
+
+  /** Whether records wait on disk: for those of earlier runs, or because workers die of sending them. */
+  get #mustWait(): boolean {
+    if (this.#care?.aim === 'save') return true;
+    return Atomics.load(this.#tools.control.words, REPLAY_FIRST_WORD) !== 0;
+  }
+
+  /** Whether what is under way has to make room, or somebody waits for it longer than the receiver lets us hope. */
+  #mustSpool(spool: LaneSpool): boolean {
+    const { control } = this.#tools;
+    const lane = this.#lane;
+    if (spool.isFailing || !lane.holds()) return false;
+    if (control.mode === MODE_SAVE) return true;
+    const isWanted = control.mode !== MODE_RUN || ((lane.loadFlushPosition() - lane.head) | 0) > 0;
+    if (isWanted && spool.isInTrouble) return true;
+    return spool.isUnderPressure({
+      bytes: (lane.loadTail() - lane.head) | 0,
+      records: (lane.loadTailSeq() - lane.headSeq) | 0,
+    });
+  }
+
+  /** While the spool holds records, or is to hold all of them: the ring goes to the disk, the disk to the receiver. */
+  async #spoolStep(spool: LaneSpool): Promise<TurnEnd | undefined> {
+    const lane = this.#lane;
+    const intake = this.#intake;
+    const { done } = this.#rounds;
+    const filled = intake.fill(lane.loadTail());
+    if (filled === 'broken') return undefined;
+    this.#unspool(spool);
+    spool.tend();
+    if (intake.batch.count > 0) {
+      const leftMs = SPOOL_LINGER_MS - intake.openMs;
+      const isDue = filled !== undefined || leftMs <= 0 || intake.dueTrigger === 'flush';
+      if (isDue) await this.#spoolBatch(spool, intake.batch);
+      else await lane.bell.sleep(intake.fullMark(done), leftMs);
+      return undefined;
+    }
+    const round = this.#rounds.asked;
+    if (round !== undefined) {
+      // Records on disk are as safe as a flush makes them.
+      if (spool.records > 0) this.#rounds.end(round, ROUND_DONE);
+      else await this.#syncSink(round);
+      return undefined;
+    }
+    const hasRest = spool.records === 0 || this.#care?.aim === 'save';
+    if (hasRest && this.#unspooling === undefined) return this.#rest();
+    await lane.bell.sleep(
+      intake.nextMark(done),
+      Math.min(this.#tools.config.idleMs, SPOOL_LINGER_MS),
+    );
+    return undefined;
+  }
+
+  async #spoolBatch(spool: LaneSpool, batch: PendingBatch): Promise<void> {
+    const inFlight = this.#inFlight;
+    inFlight.moveToSpool(spool);
+    if (inFlight.isSettled && inFlight.putInSpool(spool, batch)) {
+      this.#intake.renew();
+      await new Promise((resolve) => setImmediate(resolve));
+      return;
+    }
+    // The disk takes nothing: the receiver may, as long as that keeps the order.
+    const hasRoom = this.#underWay.size < this.#intake.inFlightMax(batch.firstSeq);
+    if (spool.records === 0 && hasRoom && !this.#mustWait) {
+      await this.#send('flush');
+    } else {
+      const waits = [...this.#underWay, delay(DISK_PAUSE_MS)];
+      await Promise.race(this.#unspooling === undefined ? waits : [...waits, this.#unspooling]);
+    }
+  }
+
+  /** Starts delivering what the spool holds, behind what is under way. */
+  #unspool(spool: LaneSpool): void {
+    if (this.#unspooling !== undefined || spool.records === 0 || this.#inFlight.isFenced) return;
+    if (this.#mustWait) return;
+    this.#unspooling = this.#deliverSpool(spool).finally(() => {
+      this.#unspooling = undefined;
+    });
+  }
+
+  async #deliverSpool(spool: LaneSpool): Promise<void> {
+    const { config, control, delivery, ledger } = this.#tools;
+    const { recordsMax: maxRecords, bytesMax: maxBytes } = config.batch;
+    await Promise.all(this.#underWay);
+    while (spool.records > 0 && !this.#inFlight.isFenced && control.mode !== MODE_STOP) {
+      this.#tools.beat();
+      const batch = spool.next({ maxRecords, maxBytes });
+      if (batch === undefined) {
+        await delay(DISK_PAUSE_MS);
+        continue;
+      }
+      const { first } = batch;
+      if (batch.count === 0) {
+        spool.settle(first, { first, counter: EXPIRED, sentBytes: 0 });
+        continue;
+      }
+      const home = {
+        firstOpen: () => (control.mode === MODE_STOP || !this.#lane.holds() ? -1 : spool.hold()),
+        release: () => spool.release(),
+        settle: (to: number, counter: number, { sentBytes }: SettleFacts) => {
+          spool.settle(first + to, { first, counter, sentBytes });
+        },
+        countDeadLettered: (count: number) => this.#inFlight.countDeadLettered(count),
+        setBusy: (busy: number) => this.#lane.setBusy(busy),
+      };
+      ledger.add('batches');
+      const end = await delivery.run(spoolJob(batch, home, this.#tools));
+      if (end.kind !== 'done') return;
+      // A sink that never really waits would keep everything else out.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /** Answers a flush that wants the sink flushed as well, once everything before it is settled. */
+  async #syncSink(round: number): Promise<void> {
+    await Promise.all(this.#underWay);
+    try {
+      await this.#tools.sink.flush();
+      noteDiskWork(this.#tools);
+      this.#rounds.end(round, ROUND_DONE);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.#rounds.end(round, ROUND_KEPT, message);
+    }
+  }
+}
