@@ -3,10 +3,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { packBatch } from '../src/broker/messages.ts';
 import { DefinitionLog, SuperSlots } from '../src/codec/definitions.ts';
 import { FrameEncoder, NO_SUPER, type SuperProperties } from '../src/codec/encode.ts';
 import { Machine } from '../src/codec/machine.ts';
-import { PLAIN_BYTES, TEXT_AT } from '../src/codec/machine-places.ts';
+import { PLAIN_BYTES, SPREAD_RECORDS_MAX, TEXT_AT } from '../src/codec/machine-places.ts';
 import { RegionTranscoder } from '../src/codec/region-transcoder.ts';
 import { encodeProperties } from '../src/codec/supers.ts';
 import { resolveZone } from '../src/codec/time-text.ts';
@@ -17,9 +18,10 @@ import { LaneProducer } from '../src/lane/producer.ts';
 import { Region } from '../src/lane/region.ts';
 import { spellingsOf } from '../src/record/shapes.ts';
 import type { Properties, RecordFields } from '../src/record/types.ts';
+import { RecordBatch } from '../src/sink/record-batch.ts';
 import { PendingBatch } from '../src/worker/batcher.ts';
 import { compileModule, MODULE_FILE } from '../wasm/compiler.ts';
-import { callArbitrary, superArbitrary } from './record-arbitrary.ts';
+import { callArbitrary, superArbitrary, textArbitrary } from './record-arbitrary.ts';
 import { repositoryRoot } from './support.ts';
 
 const LIMITS = { recordsMax: 300, bytesMax: 1 << 20, lingerMs: 1 };
@@ -269,4 +271,65 @@ test('the compressor refuses more than its place holds', () => {
   const machine = openMachine();
   assert.equal(machine.calls.deflate(PLAIN_BYTES + 1, 1), 0);
   assert.ok(machine.calls.deflate(PLAIN_BYTES, 1) > 0);
+});
+
+// Goal: a user's partition is one and the same, whoever finds it. Method: the machine against the reader of records' text, over all sorts of
+// ids, in any order of fields, beside names and texts that look like them.
+test('the machine puts each record into the partition, the place and the message it has without the machine', () => {
+  const machine = openMachine();
+  const nested = fc.record({ '#account_id': textArbitrary, list: fc.array(fc.jsonValue()) });
+  const record = fc
+    .record(
+      {
+        '#account_id': fc.oneof(textArbitrary, fc.integer()),
+        '#distinct_id': textArbitrary,
+        '#uuid': fc.uuid(),
+        '#account_ix': textArbitrary,
+        '#event_name': textArbitrary,
+        properties: fc.oneof(fc.jsonValue(), nested),
+      },
+      { requiredKeys: [] },
+    )
+    .chain((fields) => fc.shuffledSubarray(Object.entries(fields)))
+    .map((entries) => JSON.stringify(Object.fromEntries([['#type', 'track'], ...entries])));
+  fc.assert(
+    fc.property(
+      fc.array(record, { minLength: 1, maxLength: 40 }),
+      fc.constantFrom(1, 7, 16, 4096),
+      (lines, partitions) => {
+        const packing = { partitions, message: 'batch', level: 'none', bytesMax: 1 << 20 } as const;
+        const batch = RecordBatch.of(lines);
+        const told = (chains: ReturnType<typeof packBatch>) =>
+          chains
+            .flat()
+            .map(({ payload, ...facts }) => ({ ...facts, text: Buffer.from(payload).toString() }))
+            .sort((one, other) => one.partition - other.partition);
+        assert.deepEqual(
+          told(packBatch(batch, { ...packing, machine })),
+          told(packBatch(batch, { ...packing, machine: undefined })),
+        );
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+test('more records or bytes than the machine has room for are spread all the same', () => {
+  const machine = openMachine();
+  const of = (count: number, pad: number) =>
+    RecordBatch.of(
+      Array.from({ length: count }, (_, n) =>
+        JSON.stringify({ '#account_id': `u${n % 50}`, n, pad: 'x'.repeat(pad) }),
+      ),
+    );
+  const packing = { partitions: 4, message: 'batch', level: 'none', machine } as const;
+  for (const batch of [of(SPREAD_RECORDS_MAX + 1, 0), of(300, 5000), of(600, 1000)]) {
+    const bytesMax = 100_000;
+    const messages = packBatch(batch, { ...packing, bytesMax }).flat();
+    assert.ok(messages.every(({ payload }) => payload.length <= bytesMax));
+    const lines = messages.flatMap(({ payload }) =>
+      Buffer.from(payload).toString().trimEnd().split('\n'),
+    );
+    assert.equal(new Set(lines).size, batch.count);
+  }
 });

@@ -1,5 +1,6 @@
 import { type BodyLevel, gzip } from '../codec/gzip.ts';
 import type { Machine } from '../codec/machine.ts';
+import { spread } from '../codec/spread.ts';
 import type { RecordBatch } from '../sink/record-batch.ts';
 
 /** Records of one partition on their way to a broker as one message: JSON lines, gzipped or plain. */
@@ -57,6 +58,19 @@ function packRecords(batch: RecordBatch, packing: Packing): PartitionMessage[][]
 }
 
 function packRuns(batch: RecordBatch, packing: Packing): PartitionMessage[][] {
+  const { machine, partitions, bytesMax } = packing;
+  const runs = machine && spread(batch.lines(), partitions, machine);
+  if (runs === undefined || runs.some(({ lines }) => lines.length > bytesMax)) {
+    return packRunsSlowly(batch, packing);
+  }
+  return runs.map(({ partition, count, first, last, lines }) => {
+    const id = runId(batch, { first, last, count });
+    return [messageOf(lines, { partition, id, key: undefined, packing })];
+  });
+}
+
+/** The same without the machine, or for more than it holds. */
+function packRunsSlowly(batch: RecordBatch, packing: Packing): PartitionMessage[][] {
   const runs = new Map<number, number[]>();
   for (let index = 0; index < batch.count; index += 1) {
     const partition = batch.partition(index, packing.partitions);
@@ -82,7 +96,12 @@ function packRun(
     if (index === undefined || isFull) {
       const run = indexes.slice(from, at);
       chain.push(
-        messageOf(batch.gather(run), { partition, id: runId(batch, run), key: undefined, packing }),
+        messageOf(batch.gather(run), {
+          partition,
+          id: runId(batch, { first: run[0] ?? 0, last: run.at(-1) ?? 0, count: run.length }),
+          key: undefined,
+          packing,
+        }),
       );
       from = at;
       bytes = 0;
@@ -93,10 +112,13 @@ function packRun(
 }
 
 /** First, last and number tell a run of a lane: the records between two of them are always the same. */
-function runId(batch: RecordBatch, run: readonly number[]): string | undefined {
-  const first = batch.uuid(run[0] ?? 0);
-  const last = batch.uuid(run.at(-1) ?? 0);
-  return first === undefined || last === undefined ? undefined : `${first}-${last}-${run.length}`;
+function runId(
+  batch: RecordBatch,
+  run: { readonly first: number; readonly last: number; readonly count: number },
+): string | undefined {
+  const first = batch.uuid(run.first);
+  const last = batch.uuid(run.last);
+  return first === undefined || last === undefined ? undefined : `${first}-${last}-${run.count}`;
 }
 
 function messageOf(

@@ -11,7 +11,7 @@
  *   257 KiB  text of records; or what is to be compressed
  *  1282 KiB  definitions: shapes, super properties
  *  5378 KiB  what was compressed
- *  6403 KiB  of the compressor: hashes, steps, codes
+ *  6403 KiB  of the compressor: hashes, steps, codes; of the spreader: records and runs
  * ```
  */
 /** `00` to `99`, two bytes each. */
@@ -73,3 +73,16 @@ export const STEPS_AT = 6622208;
 /** Counts, lengths and codes of one block, and what they are made with. */
 export const CODES_AT = 6884352;
 export const MEMORY_BYTES = 6946816;
+
+/**
+ * Of `spread`, where the compressor's steps are otherwise: the end of each record's run in the text, its partition; and by partition where
+ * its run ends, how many records it has, and which are its first and last.
+ */
+export const SPREAD_RECORDS_MAX = 8192;
+export const SPREAD_PARTITIONS_MAX = 4096;
+export const SPREAD_ENDS_AT = 6622208;
+export const SPREAD_PARTITIONS_AT = 6654976;
+export const RUN_ENDS_AT = 6687744;
+export const RUN_COUNTS_AT = 6704128;
+export const RUN_FIRSTS_AT = 6720512;
+export const RUN_LASTS_AT = 6736896;

@@ -44,6 +44,7 @@ export interface MachineCalls {
   forgetTime(): void;
   doubleText(value: number): number;
   deflate(length: number, isEnd: number): number;
+  spread(length: number, partitions: number): number;
 }
 
 /** The part of the global that is used here; its types are a browser's library otherwise. */

@@ -23,10 +23,16 @@ export class RecordBatch {
   constructor({ count, text, starts, ends }: Batch) {
     const from = starts[0] ?? 0;
     const to = count === 0 ? from : (ends[count - 1] ?? 0) + 1;
-    this.#bytes = new Uint8Array(to - from);
-    this.#bytes.set(text.subarray(from, to));
-    this.#starts = starts.slice(0, count).map((start) => start - from);
-    this.#ends = ends.slice(0, count).map((end) => end - from);
+    // Of its own memory, and not filled with zeros first.
+    const own: Uint8Array = Buffer.allocUnsafeSlow(to - from);
+    own.set(text.subarray(from, to));
+    this.#bytes = new Uint8Array(own.buffer as ArrayBuffer);
+    this.#starts = new Uint32Array(count);
+    this.#ends = new Uint32Array(count);
+    for (let index = 0; index < count; index += 1) {
+      this.#starts[index] = (starts[index] ?? 0) - from;
+      this.#ends[index] = (ends[index] ?? 0) - from;
+    }
   }
 
   /** A batch of finished JSON lines, to try a sink with. */

@@ -5,6 +5,7 @@ import { TEXT_AT } from '../machine-places';
 
 export { deflate } from './deflate';
 export { transcode, useShapes } from './records';
+export { spread } from './spread';
 export { forgetTime } from './time';
 
 makePairs();
