@@ -1,5 +1,7 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { AggregatorRegistry } from 'prom-client';
 import { resolveZone, TIME_TEXT_BYTES, TimeText } from '../src/codec/time-text.ts';
 import {
@@ -24,6 +26,7 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   'first-tick': fillInFirstTick,
   golden: runGolden,
   'kill-worker': killWorkerWhileBlocked,
+  memory: measureMemory,
   'spool-forever': spoolForever,
   'spool-signal': spoolAndWait,
   'write-clocked': writeClocked,
@@ -141,6 +144,42 @@ function killWorkerWhileBlocked([
   const stats = ta.stats();
   ta.closeSync();
   send({ accepted, inTime, stats });
+}
+
+/** Tracks far more than leaves, and tells how much memory that took beyond what the process had before, step by step. */
+async function measureMemory([
+  target = '',
+  options = '{}',
+  count = '0',
+  steps = '1',
+]: readonly string[]): Promise<void> {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const measure = () => {
+    collect();
+    const { rss, heapUsed } = process.memoryUsage();
+    return { rss, heapUsed };
+  };
+  const before = measure();
+  const ta = new Analytics(
+    consumerOf('async', target, { timeoutMs: 500, queueSize: 1e9, ...JSON.parse(options) }),
+    {
+      onError: () => {
+        // The receiver is dead: that is what this is about.
+      },
+    },
+  );
+  const text = 'some text that is longer than most, so that there is something to do';
+  for (let step = 0; step < Number(steps); step += 1) {
+    for (let index = 0; index < Number(count); index += 1) {
+      ta.track({ accountId: `u${index % 5000}`, event: 'e', properties: { index, text } });
+      if (index % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const { rss, heapUsed } = measure();
+    send({ rss: rss - before.rss, heapUsed: heapUsed - before.heapUsed });
+  }
+  send(await ta.close({ timeoutMs: 100 }));
+  process.channel?.unref();
 }
 
 /** All lines of golden.jsonl of one time zone, through one kind of consumer. */
