@@ -11,7 +11,9 @@ import {
   DebugConsumer,
   MillraceError,
 } from '../src/index.ts';
+import { Control, GATE_SHUT_UNTIL } from '../src/lane/control.ts';
 import type { FaultAction } from '../src/receiver/index.ts';
+import { Gate } from '../src/worker/gate.ts';
 import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
@@ -459,4 +461,18 @@ test('a DebugConsumer throws what the receiver says, and tells refusal from conn
   assertBalanced(await dry.close());
   const { debugRecords, records } = await receiver.snapshot();
   assert.deepEqual([debugRecords, records], [1, 0]);
+});
+
+test('an open circuit is shut for longer and longer, but never longer than the pauses between attempts may be', () => {
+  const control = Control.create();
+  const gate = new Gate(control, 'breaker', 1000);
+  const shut: number[] = [];
+  for (let failures = 1; failures <= 40; failures += 1) {
+    gate.fail('network');
+    if (failures < 5) continue;
+    shut.push((Atomics.load(control.words, GATE_SHUT_UNTIL) - control.nowMs()) | 0);
+  }
+  // From a half to the whole of it.
+  assert.ok(Math.max(...shut) <= 1000, `${shut}`);
+  assert.ok((shut.at(-1) ?? 0) > 400, `${shut}`);
 });

@@ -35,6 +35,8 @@ export interface KafkaConsumerOptions
 }
 
 const ATTEMPT_MS = 30_000;
+/** A cluster has a new leader after seconds, and is asked as soon. */
+const RETRY_CAP_MS = 1000;
 const TOPIC_NAME = /^[\w.-]{1,249}$/;
 const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
 
@@ -49,6 +51,7 @@ export class KafkaConsumer {
       owner: 'KafkaConsumer',
       consumer: 'kafka',
       attemptTimeoutMs: ATTEMPT_MS,
+      retryCapMs: RETRY_CAP_MS,
       read: (reader) => ({ module: sinkModule(), options: readKafkaSink(reader) }),
     });
   }

@@ -58,6 +58,8 @@ export interface NatsConsumerOptions
 }
 
 const ATTEMPT_MS = 30_000;
+/** A cluster has a new leader after seconds, and is asked as soon. */
+const RETRY_CAP_MS = 1000;
 const DAY_MS = 86_400_000;
 const STREAM_SETTINGS = [
   'storage',
@@ -85,6 +87,7 @@ export class NatsConsumer {
       owner: 'NatsConsumer',
       consumer: 'nats',
       attemptTimeoutMs: ATTEMPT_MS,
+      retryCapMs: RETRY_CAP_MS,
       read: (reader) => ({ module: sinkModule(), options: readNatsSink(reader) }),
     });
   }

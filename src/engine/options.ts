@@ -60,6 +60,8 @@ type EngineShare = Pick<
   | 'workerFile'
 >;
 
+const RETRY_CAP_MS = 30_000;
+
 /** Most workers the engine starts unless told otherwise. */
 export function defaultWorkers(): number {
   return Math.max(1, Math.min(4, availableParallelism() - 1));
@@ -89,19 +91,23 @@ export interface OwnSink {
   /** Reads the place's options; gives the sink's module and what that is opened with. */
   readonly read: (reader: OptionReader) => { module: string; options: unknown };
   readonly attemptTimeoutMs: number;
+  /** Longest pause between two attempts, in ms; default 30 000. */
+  readonly retryCapMs?: number;
 }
 
 /** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
 export function planSink(
   options: unknown,
-  { owner, consumer, read, attemptTimeoutMs }: OwnSink,
+  { owner, consumer, read, attemptTimeoutMs, retryCapMs = RETRY_CAP_MS }: OwnSink,
 ): EnginePlan {
   const reader = new OptionReader(owner, options);
   const share = readEngine(reader, { overflow: 'drop-newest', workers: defaultWorkers() });
   const { module, options: sinkOptions } = read(reader);
+  const stream = readStream(reader);
   const plan: EnginePlan = {
     ...share,
-    ...readStream(reader),
+    ...stream,
+    retry: { ...stream.retry, capMs: retryCapMs },
     consumer,
     entry: 'custom',
     sink: { kind: 'custom', module, options: sinkOptions },
@@ -140,7 +146,7 @@ function readStream(
       bytesMax: reader.integer('batchBytes', { min: KIB, max: 16 * MIB, fallback: 512 * KIB }),
       lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 100 }),
     },
-    retry: { ...readRetries(reader, 'forever'), baseMs: 200, capMs: 30_000 },
+    retry: { ...readRetries(reader, 'forever'), baseMs: 200, capMs: RETRY_CAP_MS },
     pace: 'stream',
     onExhausted: 'expire',
     roundRecords: 0,

@@ -44,11 +44,16 @@ export function endProbe(control: Control): void {
 export class Gate {
   readonly #control: Control;
   readonly #breaks: boolean;
+  readonly #openCapMs: number;
 
-  /** @param style 'breaker', or 'pauses': only pauses the receiver asked for are kept */
-  constructor(control: Control, style: 'breaker' | 'pauses') {
+  /**
+   * @param style 'breaker', or 'pauses': only pauses the receiver asked for are kept
+   * @param capMs longest time without any attempt
+   */
+  constructor(control: Control, style: 'breaker' | 'pauses', capMs: number = OPEN_CAP_MS) {
     this.#control = control;
     this.#breaks = style === 'breaker';
+    this.#openCapMs = Math.min(OPEN_CAP_MS, capMs);
   }
 
   /**
@@ -124,7 +129,7 @@ export class Gate {
 
   #open(failures: number): void {
     const longest = Math.min(
-      OPEN_CAP_MS,
+      this.#openCapMs,
       OPEN_BASE_MS * 2 ** Math.min(failures - FAILURES_MAX, 16),
     );
     // Half of the pause is fixed, half is drawn, so that processes do not come back all at once.

@@ -54,7 +54,7 @@ export class WorkerRuntime {
     // The thread that had the slot before may have died with requests under way.
     this.#ledger.set('inflight_requests', 0);
     const breaks = config.pace === 'stream' && config.retry.retries === 'forever';
-    this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses');
+    this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses', config.retry.capMs);
     this.#sink = Promise.resolve(openSink(config, this.#machine));
   }
 

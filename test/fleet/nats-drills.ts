@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
-import { jetstreamManager } from '@nats-io/jetstream';
-import { connect } from '@nats-io/transport-node';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { Analytics } from '../../src/index.ts';
 import { NatsConsumer, relayState } from '../../src/nats.ts';
 import { Receiver } from '../../src/receiver/index.ts';
@@ -133,6 +133,7 @@ export async function killLeader({ seconds, say }: DrillOptions): Promise<void> 
     },
   );
   const pauses: number[] = [];
+  const elections: number[] = [];
   const load = new Load(ta);
   await load.untilDelivered();
   const from = `nats://${urls.map((url) => url.slice(7)).join(',')}`;
@@ -147,21 +148,26 @@ export async function killLeader({ seconds, say }: DrillOptions): Promise<void> 
   while (Date.now() < endMs) {
     await delay(4000);
     load.longestPauseMs = 0;
-    const leader = await leaderOf(urls);
-    const server = servers[Number(leader.slice(1))];
-    await server?.kill();
+    const leader = Number((await leaderOf(urls)).slice(1));
+    const probe = await Probe.start(urls.filter((_, index) => index !== leader));
+    await servers[leader]?.kill();
     await delay(3000);
     await load.untilDelivered();
+    elections.push(await probe.stop());
     pauses.push(load.longestPauseMs);
-    await server?.start();
+    await servers[leader]?.start();
     await delay(3000);
   }
   const count = await load.stop();
   const stats = await ta.close({ timeoutMs: 60_000 });
   assertBalanced(stats);
   assert.equal(stats.delivered, count);
+  const shown = (times: number[]) => times.map((ms) => (ms / 1000).toFixed(1)).join(', ');
   say(
-    `leader killed ${pauses.length} times; publish pauses: ${pauses.map(Math.round).join(', ')} ms`,
+    `leader killed ${pauses.length} times; nothing was acknowledged to us for: ${shown(pauses)} s`,
+  );
+  say(
+    `the cluster took nothing from a bare client that asks all the time for: ${shown(elections)} s`,
   );
   say(await checkReceiver(receiver, { servers: from, durable: new Map([['0/0', count]]) }));
   await relays.stop();
@@ -207,6 +213,50 @@ class Load {
     clearInterval(this.#timer);
     await this.#ta.flush({ timeoutMs: 60_000 });
     return this.#n;
+  }
+}
+
+/** Longest look of a bare client at a stream without a leader. */
+const PROBE_MS = 200;
+
+/** A bare client beside the one that dies with the leader: for how long the cluster itself takes nothing. */
+class Probe {
+  readonly #connection: NatsConnection;
+  readonly #done: Promise<void>;
+  #longestMs = 0;
+  #isStopped = false;
+
+  private constructor(connection: NatsConnection) {
+    this.#connection = connection;
+    this.#done = this.#run();
+  }
+
+  static async start(servers: string[]): Promise<Probe> {
+    return new Probe(await connect({ servers }));
+  }
+
+  async #run(): Promise<void> {
+    const client = jetstream(this.#connection);
+    for (let lastMs = performance.now(); !this.#isStopped; await delay(10)) {
+      try {
+        // A subject of the stream that no relay reads.
+        await client.publish('fleet.probe', '', { timeout: PROBE_MS });
+      } catch {
+        // No leader: asked again.
+        continue;
+      }
+      const nowMs = performance.now();
+      this.#longestMs = Math.max(this.#longestMs, nowMs - lastMs);
+      lastMs = nowMs;
+    }
+  }
+
+  /** The longest time without an acknowledgement, in ms. */
+  async stop(): Promise<number> {
+    this.#isStopped = true;
+    await this.#done;
+    await this.#connection.close();
+    return this.#longestMs;
   }
 }
 
