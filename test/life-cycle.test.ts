@@ -57,6 +57,68 @@ test('an exit that can not save its records says how many there were', async () 
   assert.match(run.stderr, /the process ended with 1000 records neither delivered nor saved/);
 });
 
+for (const [handler, code] of [
+  ['unhandled', 1],
+  ['handled', 3],
+] as const) {
+  test(`an error that nobody catches ends the process, not its records (${handler})`, async () => {
+    const run = await runProgram('throw', ['async', receiver.url, '1000', handler]);
+    assert.equal(run.code, code, run.stderr);
+    assert.equal((await receiver.snapshot()).unique, 1000);
+  });
+}
+
+test('a client can be closed when nothing else is left to do, and takes records until then', async () => {
+  const run = await runProgram('before-exit', ['async', receiver.url, '1000']);
+  assert.equal(run.code, 0, run.stderr);
+  const stats = lastMessage<Stats>(run.messages);
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 1001);
+  assert.equal((await receiver.snapshot()).unique, 1001);
+});
+
+/** All that processes have left in a spool is delivered, once each, by a client that comes after them. */
+async function assertDelivered(directory: string, records: number): Promise<void> {
+  await receiver.reset();
+  const ta = new Analytics(
+    new AsyncBatchConsumer({ url: receiver.url, appId: 'A', workers: 1, spool: { directory } }),
+  );
+  await until(() => ta.stats().delivered === records, 'what was left is delivered');
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.recovered, records);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.deepEqual([unique, duplicates], [records, 0]);
+}
+
+test('forked processes share a spool, each with a folder of its own', async () => {
+  const dead = await TestReceiver.start();
+  await dead.stop();
+  const directory = newDirectory();
+  const runs = await Promise.all(
+    [1, 2, 3].map(() => runProgram('spool-beside', [dead.url, directory, '3'])),
+  );
+  for (const { code, stderr, messages } of runs) {
+    assert.equal(code, 0, stderr);
+    const { instances, stats } = lastMessage<{ instances: string[]; stats: Stats }>(messages);
+    assertBalanced(stats);
+    assert.equal(stats.spooled, 100);
+    assert.deepEqual(instances.sort(), ['instance-0', 'instance-1', 'instance-2']);
+  }
+  await assertDelivered(directory, 300);
+});
+
+test('processes of a cluster share a spool, each with a folder of its own', async () => {
+  const dead = await TestReceiver.start();
+  await dead.stop();
+  const directory = newDirectory();
+  const run = await runProgram('cluster-spool', [dead.url, directory, '3']);
+  assert.equal(run.code, 0, run.stderr);
+  const { codes } = lastMessage<{ codes: { code: number; spooled: number }[] }>(run.messages);
+  assert.deepEqual(codes, new Array(3).fill({ code: 0, spooled: 100 }));
+  await assertDelivered(directory, 300);
+});
+
 for (const kind of ['async', 'file', 'batch']) {
   test(`a process that flushed but never closed ends by itself (${kind})`, async () => {
     const target = kind === 'file' ? newDirectory() : receiver.url;
@@ -174,6 +236,56 @@ test('close() twice gives the same account, and later calls are refused', async 
   assertBalanced(ta.stats());
   assert.equal(ta.stats().accepted, 1);
 });
+
+for (const overflow of ['drop-newest', 'drop-oldest', 'block', 'spool'] as const) {
+  test(`close() of an engine that is overloaded ends in its time, with all accounted for (${overflow})`, async () => {
+    await receiver.setFaults([{ action: { kind: 'hang' } }]);
+    const ta = new Analytics(
+      new AsyncBatchConsumer({
+        url: receiver.url,
+        appId: 'A',
+        workers: 2,
+        ringBytes: 256 * 1024,
+        lanes: 4,
+        overflow,
+        blockTimeoutMs: 5,
+        ...(overflow === 'spool' ? { spool: { directory: newDirectory() } } : {}),
+      }),
+      { onError: () => {} },
+    );
+    let accepted = 0;
+    const flood = () => {
+      for (let index = 0; index < 200; index += 1) {
+        if (ta.track({ accountId: `u${index % 50}`, event: 'e', properties: { index } })) {
+          accepted += 1;
+        }
+      }
+    };
+    const isFull = () =>
+      overflow === 'spool'
+        ? ta.stats().spooled > 0
+        : Object.values(ta.stats().dropped).some(Boolean);
+    for (let round = 0; round < 20 || !isFull(); round += 1) {
+      flood();
+      // Threads are still loading at first.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    const startMs = performance.now();
+    const closed = ta.close({ timeoutMs: 2000 });
+    // Whoever goes on is told at once.
+    assert.throws(flood, { code: 'MILLRACE_CLOSED' });
+    const stats = await closed;
+    const tookMs = performance.now() - startMs;
+    await receiver.setFaults([]);
+    assertBalanced(stats);
+    assert.equal(stats.accepted, accepted);
+    assert.equal(stats.queued, 0);
+    if (overflow === 'spool') assert.equal(stats.dropped.shutdown, 0, 'all of it is on disk');
+    else assert.ok(stats.dropped.shutdown > 0);
+    assert.ok(tookMs < 10_000, `${tookMs} ms`);
+    assert.deepEqual(await ta.close(), stats);
+  });
+}
 
 test('what a dead receiver leaves at the end of close() is counted as dropped by the shutdown', async () => {
   const dead = await TestReceiver.start();

@@ -1,5 +1,6 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { AggregatorRegistry } from 'prom-client';
@@ -23,15 +24,19 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   closed: closeAndList,
   cluster: scrapeCluster,
   'cluster-process': trackInCluster,
+  'before-exit': closeBeforeExit,
+  'cluster-spool': spoolInCluster,
   'first-tick': fillInFirstTick,
   golden: runGolden,
   'kill-worker': killWorkerWhileBlocked,
   memory: measureMemory,
+  'spool-beside': spoolBeside,
   'spool-forever': spoolForever,
   'spool-signal': spoolAndWait,
   'write-clocked': writeClocked,
   'write-files': writeFiles,
   'write-forever': writeForever,
+  throw: trackAndThrow,
   zone: writeTimes,
 };
 
@@ -59,6 +64,36 @@ function trackAndExit([kind = '', target = '', count = '0']: readonly string[]):
     ta.track({ accountId: `u${index % 100}`, event: 'last', properties: { index } });
   }
   process.exit(0);
+}
+
+/** Tracks, and then something else in the process throws what nobody catches; 'handled': but for a handler that ends the process. */
+function trackAndThrow([
+  kind = '',
+  target = '',
+  count = '0',
+  handler = 'unhandled',
+]: readonly string[]): void {
+  const ta = new Analytics(consumerOf(kind, target));
+  for (let index = 0; index < Number(count); index += 1) {
+    ta.track({ accountId: `u${index % 100}`, event: 'last', properties: { index } });
+  }
+  if (handler === 'handled') process.on('uncaughtException', () => process.exit(3));
+  setImmediate(() => {
+    throw new Error('the game has a bug');
+  });
+}
+
+/** Closes when nothing else is left to do, and tracks once more before. */
+function closeBeforeExit([kind = '', target = '', count = '0']: readonly string[]): void {
+  const ta = new Analytics(consumerOf(kind, target));
+  const track = (index: number) =>
+    ta.track({ accountId: `u${index % 100}`, event: 'e', properties: { index } });
+  for (let index = 0; index < Number(count); index += 1) track(index);
+  process.channel?.unref();
+  process.once('beforeExit', async () => {
+    track(Number(count));
+    send(await ta.close());
+  });
 }
 
 /** Tracks, flushes, and leaves it at that: the process has to end by itself. */
@@ -298,6 +333,53 @@ async function spoolForever([
     await ta.flush();
     process.send?.(index + 1);
   }
+}
+
+/** Leaves 100 records in a spool that as many processes as said have at the same time. */
+async function spoolBeside([
+  url = '',
+  directory = '',
+  processes = '1',
+]: readonly string[]): Promise<void> {
+  const ta = new Analytics(
+    consumerOf('async', url, { workers: 1, durability: 'spool-first', spool: { directory } }),
+    {
+      onError: () => {
+        // The receiver is dead: that is what this is about.
+      },
+    },
+  );
+  for (let index = 0; index < 100; index += 1) {
+    ta.track({ accountId: `p${process.pid}`, event: 'e', properties: { index } });
+  }
+  await ta.flush();
+  const instances = () => readdirSync(directory).filter((name) => name.startsWith('instance-'));
+  while (instances().length < Number(processes)) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  send({ instances: instances(), stats: await ta.close({ timeoutMs: 500 }) });
+  process.channel?.unref();
+}
+
+/** The same by the processes of a cluster; gives how each of them ended. */
+async function spoolInCluster([
+  url = '',
+  directory = '',
+  processes = '1',
+]: readonly string[]): Promise<void> {
+  cluster.setupPrimary({ args: ['spool-beside', url, directory, processes] });
+  const members = Array.from({ length: Number(processes) }, () => cluster.fork());
+  const codes = await Promise.all(
+    members.map(async (member) => {
+      const closed = once(member, 'exit');
+      const [{ stats }] = (await once(member, 'message')) as [{ stats: { spooled: number } }];
+      member.disconnect();
+      const [code] = (await closed) as [number];
+      return { code, spooled: stats.spooled };
+    }),
+  );
+  send({ codes });
+  process.channel?.unref();
 }
 
 /** Tracks a thousand records and lives on until a signal comes. */

@@ -331,9 +331,9 @@ export class Engine {
       await delay(1);
     }
     this.#dropRest();
-    await this.#supervisor.close();
+    const end = await this.#supervisor.close();
     this.#finish();
-    this.#spool?.release();
+    this.#spool?.leave(end);
     return this.stats();
   }
 
@@ -347,8 +347,8 @@ export class Engine {
     this.#dropRest();
     const ended = this.#supervisor.close();
     this.#finish();
-    this.#closed ??= ended.then(() => {
-      this.#spool?.release();
+    this.#closed ??= ended.then((end) => {
+      this.#spool?.leave(end);
       return this.stats();
     });
     return this.stats();

@@ -107,9 +107,9 @@ export class SpoolKeeper {
     }
   }
 
-  /** Gives the folder back. All workers must have ended. */
-  release(): void {
+  /** Gives the folder back; with workers that have not ended yet, only the end of the process does. */
+  leave(workers: 'ended' | 'late'): void {
     clearInterval(this.#timer);
-    this.#folder.release();
+    if (workers === 'ended') this.#folder.release();
   }
 }

@@ -37,6 +37,8 @@ const CRASH_PAUSE_CAP_MS = 1000;
 const YOUNG_MB = 3;
 /** Longest wait for threads that are still loading before they are ended, in ms. */
 const LOADING_MS = 5000;
+/** Longest wait for threads to be gone once they have been ended, in ms. */
+const TERMINATE_MS = 3000;
 /** Longest wait for sinks to close before their threads are ended, in ms. */
 const FAREWELL_MS = 2000;
 
@@ -226,16 +228,23 @@ export class Supervisor {
     }
   }
 
-  /** Ends all threads. Nothing must be running that is still wanted. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
+  /**
+   * Ends all threads. Nothing must be running that is still wanted. 'late': one of them is held by the system, by a disk that
+   * does not answer as a rule; it ends as soon as it is let go, and does nothing any more.
+   */
+  async close(): Promise<'ended' | 'late'> {
+    if (this.#isClosed) return 'ended';
     this.#isClosed = true;
     clearInterval(this.#watch);
     for (const { timer } of this.#pauses.values()) clearTimeout(timer);
     clearInterval(this.#trialWatch);
     await this.#threadsLoaded();
     if (this.#parts.closesSinks) await this.#bidFarewell();
-    await this.#pool.destroy();
+    const timer = new AbortController();
+    const tooLong = delay(TERMINATE_MS, 'late' as const, timer).catch(() => 'ended' as const);
+    const end = await Promise.race([this.#pool.destroy().then(() => 'ended' as const), tooLong]);
+    timer.abort();
+    return end;
   }
 
   /** A sink of the user's own may hold something that the end of its thread does not free. */

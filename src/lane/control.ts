@@ -79,13 +79,9 @@ export function fileShare(
   readonly disk: { readonly enter: () => void; readonly leave: () => void };
 } {
   const control = Control.attach(memory);
-  const at = control.slotWordAt(control.slotOf(threadId)) + DISK;
   return {
     words: { memory, wordAt: FILE_LOCK_WORD },
-    disk: {
-      enter: () => Atomics.store(control.words, at, 1),
-      leave: () => Atomics.store(control.words, at, 0),
-    },
+    disk: control.diskSign(control.slotOf(threadId)),
   };
 }
 
@@ -180,6 +176,15 @@ export class Control {
 
   heartbeatOf(slot: number): number {
     return Atomics.load(this.words, this.slotWordAt(slot) + HEARTBEAT);
+  }
+
+  /** How the slot's thread says that a call of the system that waits for the disk begins, and that it has ended. */
+  diskSign(slot: number): { readonly enter: () => void; readonly leave: () => void } {
+    const at = this.slotWordAt(slot) + DISK;
+    return {
+      enter: () => Atomics.store(this.words, at, 1),
+      leave: () => Atomics.store(this.words, at, 0),
+    };
   }
 
   /** Whether the slot's thread waits for the disk. */

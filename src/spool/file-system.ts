@@ -75,6 +75,36 @@ export const nodeFileSystem: SpoolFileSystem = {
   touch: (path, nowMs) => utimesSync(path, nowMs / 1000, nowMs / 1000),
 };
 
+/** The same file system, but that it says so while a call waits for the disk. */
+export function signalling(
+  fileSystem: SpoolFileSystem,
+  { enter, leave }: { readonly enter: () => void; readonly leave: () => void },
+): SpoolFileSystem {
+  const told = <Args extends unknown[], Result>(call: (...args: Args) => Result) => {
+    return (...args: Args): Result => {
+      enter();
+      try {
+        return call(...args);
+      } finally {
+        leave();
+      }
+    };
+  };
+  const { makeDirectory, create, read, write, truncate, sync, rename, remove } = fileSystem;
+  return {
+    ...fileSystem,
+    makeDirectory: told(makeDirectory),
+    create: told(create),
+    read: told(read),
+    write: told(write),
+    truncate: told(truncate),
+    sync: told(sync),
+    syncDirectory: told(fileSystem.syncDirectory),
+    rename: told(rename),
+    remove: told(remove),
+  };
+}
+
 function syncDirectory(path: string): void {
   // Windows opens no folder, and keeps names without being asked.
   if (process.platform === 'win32') return;

@@ -8,6 +8,8 @@ import { Control, HEARTBEAT_MS, WATCH_ATTEMPTS, WATCH_WORD } from '../lane/contr
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { Sink } from '../sink/sink.ts';
+import { nodeFileSystem, signalling } from '../spool/file-system.ts';
+import type { SpoolEdge } from '../spool/lane.ts';
 import { BacklogTurn } from './backlog-turn.ts';
 import type {
   FarewellTask,
@@ -43,9 +45,10 @@ export class WorkerRuntime {
   readonly #machine: Machine | undefined = Machine.open();
   readonly #toldAtMs = new Map<string, number>();
   readonly #gate: Gate;
+  readonly #spoolEdge: SpoolEdge;
   #delivery: Delivery | undefined;
 
-  private constructor(config: WorkerConfig, openSink: OpenSink) {
+  private constructor(config: WorkerConfig, openSink: OpenSink, spoolEdge: SpoolEdge) {
     this.#config = config;
     this.#control = Control.attach(config.control);
     this.#slot = this.#control.claimSlot(threadId);
@@ -55,12 +58,18 @@ export class WorkerRuntime {
     this.#ledger.set('inflight_requests', 0);
     const breaks = config.pace === 'stream' && config.retry.retries === 'forever';
     this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses', config.retry.capMs);
+    const { fileSystem = nodeFileSystem } = spoolEdge;
+    const disk = this.#control.diskSign(this.#slot);
+    this.#spoolEdge = { ...spoolEdge, fileSystem: signalling(fileSystem, disk) };
     this.#sink = Promise.resolve(openSink(config, this.#machine));
   }
 
-  /** @param config what the engine passed as `workerData` */
-  static start(config: WorkerConfig, openSink: OpenSink): WorkerRuntime {
-    const runtime = new WorkerRuntime(config, openSink);
+  /**
+   * @param config what the engine passed as `workerData`
+   * @param spoolEdge disk and clock of the spool; only tests put something else in their place
+   */
+  static start(config: WorkerConfig, openSink: OpenSink, spoolEdge: SpoolEdge = {}): WorkerRuntime {
+    const runtime = new WorkerRuntime(config, openSink, spoolEdge);
     runtime.#startHeart();
     return runtime;
   }
@@ -93,6 +102,7 @@ export class WorkerRuntime {
       beat: () => this.#control.beat(this.#slot),
       onTrouble: (error) => this.#tell(error),
       onSettled: (notice) => this.#notify(notice),
+      spoolEdge: this.#spoolEdge,
     };
     const end = await this.#attend(lane, { task, tools });
     this.#ledger.observe('turn_seconds', (performance.now() - startMs) / 1000);
