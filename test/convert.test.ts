@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { type ConvertReport, check, convert, type RowProblem, ship } from '../src/index.ts';
+import { LINE_BYTES_MAX } from '../src/lines/line-check.ts';
 import { newDirectory, TestReceiver } from './support.ts';
 
 const main = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
@@ -135,6 +136,7 @@ test('bad rows are told with file, line and reason, and their neighbours go on',
     '1st,2026-11-24T00:00:00Z,u,1',
     'ok,0001-01-01T00:00:00Z,u,1',
     'ok,2026-11-24T00:00:00Z,u,2',
+    `ok,2026-11-24T00:00:00Z,${'u'.repeat(LINE_BYTES_MAX)},2`,
   ].join('\n');
   const { records, problems } = await convertText(csv, {
     event: { column: 'action' },
@@ -150,7 +152,12 @@ test('bad rows are told with file, line and reason, and their neighbours go on',
     /^5 #account_id/,
     /^6 .*length/,
   ];
-  for (const [index, pattern] of [...expected, /^7 #event_name/, /^8 time/].entries()) {
+  for (const [index, pattern] of [
+    ...expected,
+    /^7 #event_name/,
+    /^8 time/,
+    /^10 record is longer than/,
+  ].entries()) {
     assert.match(told[index] ?? '', pattern);
   }
 });

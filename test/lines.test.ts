@@ -233,6 +233,35 @@ test('a file that can not be read, or is not what its name says, is named', asyn
   }
 });
 
+test('whoever wants to hear of files that can not be read gets the others checked', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-test-'));
+  const good = join(directory, 'log.2026-11-24');
+  const torn = join(directory, 'log.2026-11-25.gz');
+  const missing = join(directory, 'missing');
+  writeFileSync(good, `\ufeff${linesOf(0, 10)}`);
+  writeFileSync(torn, gzipSync(linesOf(10, 20)).subarray(0, -5));
+  for (const threads of [0, 2]) {
+    const told: string[] = [];
+    const report = await check([missing, torn, directory, good], {
+      threads,
+      onUnreadable: ({ message }) => told.push(message),
+    });
+    assert.deepEqual([report.unreadable, report.lines, report.bad], [3, 10, 1]);
+    assert.deepEqual(report.byReason, { 'begins with a byte order mark': 1 });
+    for (const [index, path] of [missing, torn, directory].entries()) {
+      assert.ok(told[index]?.startsWith(`${path} can't be read`), told[index]);
+    }
+  }
+  const run = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
+    execFile(process.execPath, [main, 'check', missing, good], (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : error.code, stdout, stderr });
+    });
+  });
+  assert.equal(run.code, 1);
+  assert.match(run.stdout, /^10 lines in 2 files, 1 bad, 1 files can't be read$/m);
+  assert.match(run.stderr, /^MILLRACE_UNAVAILABLE: .*missing can't be read/m);
+});
+
 test('names of all SDKs are log files, others are not', () => {
   const good = [
     'log.2026-11-24',

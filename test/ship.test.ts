@@ -5,6 +5,7 @@ import {
   appendFileSync,
   closeSync,
   copyFileSync,
+  existsSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -469,6 +470,15 @@ test('a rate is kept, several prefixes go side by side, and metrics tell files, 
   assert.ok(seconds >= 0.4, `600 records at 1000 a second took ${seconds} s`);
   for (const { name } of SHIP_CATALOGUE) assert.match(text, new RegExp(`^# TYPE ${name} `, 'm'));
   assert.match(text, /millrace_ship_files\{state="waiting"\} \d/);
+});
+
+test('a folder that is not there is told of, and not made', async () => {
+  const directory = join(newDirectory(), 'a-slip');
+  await assert.rejects(shipOnce(directory), {
+    code: 'MILLRACE_UNAVAILABLE',
+    message: /a-slip can't be shipped: ENOENT/,
+  });
+  assert.equal(existsSync(directory), false);
 });
 
 test('wrong options are told all at once', async () => {

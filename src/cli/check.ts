@@ -37,6 +37,7 @@ async function run(files: readonly string[], flags: CheckFlags): Promise<void> {
       if (flags.json === true && problems.length < LISTED_MAX) problems.push(problem);
       if (flags.json !== true && flags.quiet !== true) lines.add(textOf(problem));
     },
+    onUnreadable: ({ code, message }) => console.error(`${code}: ${message}`),
     onProgress: (bytes) => progress.show(bytes / totalBytes, `${bytes >> 20} MiB`),
     ...(flags.threads === undefined ? {} : { threads: flags.threads }),
   });
@@ -44,17 +45,18 @@ async function run(files: readonly string[], flags: CheckFlags): Promise<void> {
   lines.end();
   if (flags.json === true) console.log(JSON.stringify({ ...report, problems }));
   else printCounts(report);
-  process.exitCode = report.bad === 0 ? 0 : 1;
+  process.exitCode = report.bad + report.unreadable === 0 ? 0 : 1;
 }
 
 function textOf({ file, line, column, reason }: LineProblem): string {
   return `${file}:${line}:${column} ${reason}`;
 }
 
-function printCounts({ files, lines, bad, byReason }: CheckReport): void {
+function printCounts({ files, lines, bad, unreadable, byReason }: CheckReport): void {
   const reasons = Object.entries(byReason).sort((a, b) => b[1] - a[1]);
   for (const [reason, count] of reasons) console.log(`${count} × ${reason}`);
-  console.log(`${lines} lines in ${files} files, ${bad} bad`);
+  const failed = unreadable === 0 ? '' : `, ${unreadable} files can't be read`;
+  console.log(`${lines} lines in ${files} files, ${bad} bad${failed}`);
 }
 
 /** Lines for standard output, many in one write. */

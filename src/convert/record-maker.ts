@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { show } from '../base/errors.ts';
 import { TIME_TEXT_BYTES, TimeText } from '../codec/time-text.ts';
+import { LINE_BYTES_MAX, TOO_LONG } from '../lines/line-check.ts';
 import { checkRecord } from '../record/check.ts';
 import type { FieldSource, Mapping, PropertyRule } from './mapping.ts';
 import { momentOf } from './moments.ts';
@@ -61,7 +62,9 @@ export class RecordMaker {
     record.properties = { ...this.#properties(row), ...this.#offsetOf(record, ms) };
     const [problem] = checkRecord(record);
     if (problem !== undefined) throw new RowError(`${problem.path} ${problem.reason}`.trim());
-    return JSON.stringify(record);
+    const line = JSON.stringify(record);
+    if (Buffer.byteLength(line) > LINE_BYTES_MAX) throw new RowError(`record ${TOO_LONG.reason}`);
+    return line;
   }
 
   /** As a client with `timeZone` does it: events say how far their time is from UTC. */

@@ -18,6 +18,9 @@ export const TOO_LONG: LineFault = {
   reason: `is longer than ${LINE_BYTES_MAX} bytes`,
 };
 
+/** What is wrong with the first line of a file that an editor has saved: the mark is no JSON. */
+const MARKED: LineFault = { column: 1, reason: 'begins with a byte order mark' };
+
 const scanner = new RecordScanner();
 
 /**
@@ -26,6 +29,7 @@ const scanner = new RecordScanner();
 export function faultOf(line: Uint8Array): LineFault | undefined {
   const bytes = Buffer.from(line.buffer, line.byteOffset, line.length);
   if (!isUtf8(bytes)) return { column: 1, reason: 'is not UTF-8' };
+  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) return MARKED;
   const text = bytes.toString('utf8');
   let record: unknown;
   try {

@@ -18,6 +18,8 @@ export interface LineProblem {
 
 export interface CheckReport {
   readonly files: number;
+  /** Files that can't be read, or only up to a place; not more than none without `onUnreadable`. */
+  readonly unreadable: number;
   /** Empty ones included. */
   readonly lines: number;
   /** Plain text looked at. */
@@ -31,6 +33,8 @@ export interface CheckReport {
 export interface CheckOptions {
   /** Called for each bad line, in the order of files and lines; of one 16 MB part or gzipped file at most 10 000 are told. */
   readonly onProblem?: (problem: LineProblem) => void;
+  /** Hears of a file that can't be read, and the others are checked all the same; default: `check` rejects. */
+  readonly onUnreadable?: (error: MillraceError) => void;
   /** Called now and then with the bytes on disk that have been looked at. */
   readonly onProgress?: (bytes: number) => void;
   /** Worker threads; default: one a core. With 0 the calling thread does it all. */
@@ -64,14 +68,14 @@ const PARTS_PER_THREAD = 2;
  * Checks log files, plain or `.gz`, or what comes from a stream (`-`), against the wire contract: on all cores, a part of a file each, in memory that
  * does not grow with the files.
  *
- * @throws MillraceError MILLRACE_UNAVAILABLE that names the file that can't be read; MILLRACE_OPTIONS
+ * @throws MillraceError MILLRACE_UNAVAILABLE that names the file that can't be read, without `onUnreadable`; MILLRACE_OPTIONS
  */
 export async function check(
   paths: readonly string[],
   options: CheckOptions = {},
 ): Promise<CheckReport> {
   const reader = new OptionReader('check', options);
-  for (const name of ['onProblem', 'onProgress']) reader.callback(name);
+  for (const name of ['onProblem', 'onProgress', 'onUnreadable']) reader.callback(name);
   for (const name of ['input']) reader.raw(name);
   const threads = reader.integer('threads', { min: 0, max: 256, fallback: availableParallelism() });
   const workerFile = reader.fileOrUrl('workerFile');
@@ -84,10 +88,11 @@ export async function check(
     await inOrder(parts, {
       atOnce: pool === undefined ? 1 : threads * PARTS_PER_THREAD,
       run: ({ file, task }) =>
-        (pool?.run(task) ?? survey(task)).catch((error: unknown) => {
-          throw unreadable(file, error);
-        }),
-      take: (part, report) => tally.take(part, report),
+        (pool?.run(task) ?? survey(task)).catch((error: unknown) => unreadable(file, error)),
+      take: (part, result) => {
+        if (result instanceof MillraceError) tally.miss(part, result);
+        else tally.take(part, result);
+      },
     });
     return tally.report(paths.length);
   } finally {
@@ -99,6 +104,7 @@ export async function check(
 class Tally {
   readonly #options: CheckOptions;
   readonly #byReason: Record<string, number> = {};
+  readonly #unreadable = new Set<string>();
   #fileLines = 0;
   #lines = 0;
   #bytes = 0;
@@ -125,9 +131,18 @@ class Tally {
     this.#options.onProgress?.(this.#diskBytes);
   }
 
+  /** A part that can't be read; its file is told of once. */
+  miss({ file }: Part, error: MillraceError): void {
+    const { onUnreadable } = this.#options;
+    if (onUnreadable === undefined) throw error;
+    if (!this.#unreadable.has(file)) onUnreadable(error);
+    this.#unreadable.add(file);
+  }
+
   report(files: number): CheckReport {
     return {
       files,
+      unreadable: this.#unreadable.size,
       lines: this.#lines,
       bytes: this.#bytes,
       bad: this.#bad,
@@ -169,11 +184,12 @@ async function inOrder<Job, Result>(
 async function* partsOf(paths: readonly string[], input: Readable): AsyncGenerator<Part> {
   for (const file of paths) {
     if (file === STDIN) yield* partsOfInput(input);
-    else yield* partsOfFile(file, bytesOf(file));
+    else yield* partsOfFile(file);
   }
 }
 
-function* partsOfFile(file: string, bytes: number): Generator<Part> {
+function* partsOfFile(file: string): Generator<Part> {
+  const bytes = bytesOf(file);
   if (file.endsWith('.gz')) {
     yield { file, task: { kind: 'packed', path: file }, bytes, isFirst: true };
     return;
@@ -219,11 +235,12 @@ function sizeOf(paths: readonly string[]): number {
   }, 0);
 }
 
+/** Size of a file; 1 of one that does not tell it: whoever reads it finds out why. */
 function bytesOf(file: string): number {
   try {
     return statSync(file).size;
-  } catch (error) {
-    throw unreadable(file, error);
+  } catch {
+    return 1;
   }
 }
 

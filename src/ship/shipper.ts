@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
@@ -125,6 +125,8 @@ export class Shipper {
   static open(plan: ShipPlan, tools: ShipTools): Shipper {
     const { directory, stateDirectory } = plan;
     return guard(directory, () => {
+      // A folder that is not there is a slip of the pen, and must not be made with the state folder in it.
+      readdirSync(directory);
       mkdirSync(stateDirectory, { recursive: true });
       const lock = FolderLock.take(stateDirectory, {
         fileSystem: nodeFileSystem,
@@ -212,7 +214,7 @@ export class Shipper {
       });
       this.#start();
       if (isOnce && this.#running.size === 0 && this.#folder.undecided === 0) break;
-      await Promise.race([...this.#running.values(), this.#pause(pollMs)]);
+      await this.#anyEnd(pollMs);
     }
     await this.#settle();
   }
@@ -233,6 +235,19 @@ export class Shipper {
     timer.abort();
     await delivery.close();
     await Promise.all(this.#running.values());
+  }
+
+  /** Waits for the end of a sequence, at most so long; a timer that is left would keep the process from ending. */
+  async #anyEnd(ms: number): Promise<void> {
+    const { signal } = this.#tools;
+    const wake = new AbortController();
+    const end = () => wake.abort();
+    signal?.addEventListener('abort', end);
+    if (signal?.aborted === true) end();
+    const pause = delay(ms, undefined, { signal: wake.signal }).catch(() => undefined);
+    await Promise.race([...this.#running.values(), pause]);
+    signal?.removeEventListener('abort', end);
+    end();
   }
 
   #pause(ms: number): Promise<void> {

@@ -1,11 +1,17 @@
 import { Command } from 'commander';
 import { randomFrom } from '../random.ts';
+import { DISK_DRILLS } from './disk-drill.ts';
 import type { Drill, Scale } from './drill.ts';
 import { KILL_DRILLS } from './kill-drill.ts';
 import { VOLUME_DRILLS } from './volume-drills.ts';
 import { WRITE_DRILLS } from './write-drills.ts';
 
-const DRILLS: readonly Drill[] = [...WRITE_DRILLS, ...KILL_DRILLS, ...VOLUME_DRILLS];
+const DRILLS: readonly Drill[] = [
+  ...WRITE_DRILLS,
+  ...DISK_DRILLS,
+  ...KILL_DRILLS,
+  ...VOLUME_DRILLS,
+];
 
 interface Flags {
   readonly only?: readonly string[];
