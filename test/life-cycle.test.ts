@@ -143,6 +143,20 @@ for (const kind of ['async', 'file', 'batch']) {
   });
 }
 
+test('a process that has no WebAssembly writes the same records, and says so', async () => {
+  const directory = newDirectory();
+  const run = await runProgram('idle', ['file', directory], {
+    env: { NODE_OPTIONS: '--jitless --no-warnings' },
+  });
+  assert.equal(run.code, 0, run.stderr);
+  const stats = lastMessage<Stats & { codec: string }>(run.messages);
+  assertBalanced(stats);
+  assert.equal(stats.codec, 'js');
+  assert.equal(readRecords(directory, readdirSync(directory)).length, 1000);
+  const usual = await runProgram('idle', ['file', newDirectory()]);
+  assert.equal(lastMessage<{ codec: string }>(usual.messages).codec, 'wasm');
+});
+
 for (const [kind, workers] of [
   ['async', '1'],
   ['async', '2'],

@@ -103,7 +103,8 @@ async function trackAndFlush([kind = '', target = '']: readonly string[]): Promi
     ta.track({ accountId: `u${index % 100}`, event: 'idle', properties: { index } });
   }
   await ta.flush();
-  send(ta.stats());
+  const build = await ta.register.getSingleMetric('millrace_build_info')?.get();
+  send({ codec: build?.values[0]?.labels.codec, ...ta.stats() });
   process.channel?.unref();
 }
 

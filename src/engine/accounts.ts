@@ -1,5 +1,11 @@
 import type { Control } from '../lane/control.ts';
-import { ENGINE_SLOT, GATE_STATE, GATE_SUCCESS, WORKER_SLOTS } from '../lane/control.ts';
+import {
+  ENGINE_SLOT,
+  GATE_STATE,
+  GATE_SUCCESS,
+  REFERENCE_CODEC_WORD,
+  WORKER_SLOTS,
+} from '../lane/control.ts';
 import {
   CALL_BOUNDS_SECONDS,
   CALL_BUCKETS_FLOAT,
@@ -70,8 +76,6 @@ interface Totals {
   spoolAgeMs: number;
 }
 
-/** What turns frames into text. */
-const CODEC = 'wasm';
 const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries_'));
 
 /** Every number a user sees, read from shared memory at the moment of asking; no worker is asked. */
@@ -152,7 +156,7 @@ export class Accounts {
     const threads = this.#threads();
     const settled = (counter: number) => totals.counters[counter] ?? 0;
     return {
-      build: { version: LIBRARY_VERSION, node: process.version, codec: CODEC },
+      build: { version: LIBRARY_VERSION, node: process.version, codec: codecOf(control) },
       accepted: stats.accepted,
       delivered: stats.delivered,
       rejected: stats.rejected,
@@ -334,6 +338,11 @@ const GONE: readonly number[] = [DELIVERED, REJECTED, OVERFLOW_OLDEST, EXPIRED, 
 
 function sumOf(counts: Readonly<Record<string, number>>): number {
   return Object.values(counts).reduce((sum, count) => sum + count, 0);
+}
+
+/** What turns frames into text: WebAssembly, unless some thread can't run it. */
+function codecOf({ words }: Control): 'wasm' | 'js' {
+  return Atomics.load(words, REFERENCE_CODEC_WORD) === 0 ? 'wasm' : 'js';
 }
 
 function breakerState(word: number): 0 | 1 | 2 {

@@ -45,6 +45,9 @@ export const BACKLOG_MIB_WORD = 96;
 /** 1: what earlier runs left goes first, and live records wait on disk until it is delivered. */
 export const REPLAY_FIRST_WORD = 97;
 
+/** 1: some worker's thread can't run the WebAssembly codec, and does the same work slower. Written by workers. */
+export const REFERENCE_CODEC_WORD = 98;
+
 /** What the workers are to tell the engine's thread as it happens: bits below. Written by the engine. */
 export const WATCH_WORD = 100;
 export const WATCH_ATTEMPTS = 1;

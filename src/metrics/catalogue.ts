@@ -215,7 +215,7 @@ export const CATALOGUE: readonly Metric[] = [
   {
     type: 'gauge',
     name: 'millrace_build_info',
-    help: 'Always 1; the labels say what runs.',
+    help: "Always 1; the labels say what runs. codec: wasm, or js where a worker can't run that.",
     aggregator: 'first',
     labels: ['version', 'node', 'codec'],
     read: ({ build }) => [{ labels: { ...build }, value: 1 }],

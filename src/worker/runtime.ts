@@ -4,7 +4,13 @@ import type { MillraceError } from '../base/errors.ts';
 import { Machine } from '../codec/machine.ts';
 import { RegionTranscoder } from '../codec/region-transcoder.ts';
 import { LaneConsumer } from '../lane/consumer.ts';
-import { Control, HEARTBEAT_MS, WATCH_ATTEMPTS, WATCH_WORD } from '../lane/control.ts';
+import {
+  Control,
+  HEARTBEAT_MS,
+  REFERENCE_CODEC_WORD,
+  WATCH_ATTEMPTS,
+  WATCH_WORD,
+} from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
 import type { Sink } from '../sink/sink.ts';
@@ -58,6 +64,9 @@ export class WorkerRuntime {
     this.#ledger.set('inflight_requests', 0);
     const breaks = config.pace === 'stream' && config.retry.retries === 'forever';
     this.#gate = new Gate(this.#control, breaks ? 'breaker' : 'pauses', config.retry.capMs);
+    if (this.#machine === undefined) {
+      Atomics.store(this.#control.words, REFERENCE_CODEC_WORD, 1);
+    }
     const { fileSystem = nodeFileSystem } = spoolEdge;
     const disk = this.#control.diskSign(this.#slot);
     this.#spoolEdge = { ...spoolEdge, fileSystem: signalling(fileSystem, disk) };
