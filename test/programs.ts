@@ -73,7 +73,8 @@ function trackAndThrow([
   count = '0',
   handler = 'unhandled',
 ]: readonly string[]): void {
-  const ta = new Analytics(consumerOf(kind, target));
+  // A slow machine may need that long to load the workers.
+  const ta = new Analytics(consumerOf(kind, target, { exitFlushMs: 30_000 }));
   for (let index = 0; index < Number(count); index += 1) {
     ta.track({ accountId: `u${index % 100}`, event: 'last', properties: { index } });
   }
@@ -374,7 +375,6 @@ async function spoolInCluster([
     members.map(async (member) => {
       const closed = once(member, 'exit');
       const [{ stats }] = (await once(member, 'message')) as [{ stats: { spooled: number } }];
-      member.disconnect();
       const [code] = (await closed) as [number];
       return { code, spooled: stats.spooled };
     }),
