@@ -155,7 +155,7 @@ export class InFlight {
     return to === batch.count;
   }
 
-  /** Lets the overflow policy have records that nobody works on: more may be read behind them. */
+  /** Lets the overflow policy have the records of a batch; what it took while they were held is dropped in the same step. */
   #letGo(batch: PendingBatch): void {
     const from = batch.committed;
     let to = from;
@@ -164,7 +164,7 @@ export class InFlight {
       to = Math.min(Math.max(from, passed), batch.count);
       state.add(IN_HAND, from - to);
       state.add(OVERFLOW_OLDEST, to - from);
-      const last = this.#batches.at(-1);
+      const last = this.#batches.findLast((other) => other !== batch);
       const isPinned = last !== undefined && ((last.position - state.head) | 0) > 0;
       state.pin = isPinned ? last.position : state.head;
       state.pinSeq = isPinned ? last.endSeq : state.headSeq;
@@ -199,11 +199,15 @@ export class InFlight {
 
   #hold(batch: PendingBatch): number {
     if (this.#tools.control.mode === MODE_STOP) return -1;
-    if (batch.moved > 0 && this.spool !== undefined) {
-      if (!this.#lane.holds()) return -1;
-      const open = Math.max(0, this.spool.hold() - batch.spoolBase);
-      if (open < batch.moved) return open;
-    }
+    if (batch.moved === 0 || this.spool === undefined) return this.#holdInRing(batch);
+    if (!this.#lane.holds()) return -1;
+    const open = Math.max(0, this.spool.hold() - batch.spoolBase);
+    // The disk may have taken a part only: the rest is sent with it, from the ring.
+    const openInRing = batch.moved < batch.count ? this.#holdInRing(batch) : batch.firstOpen;
+    return open < batch.moved && openInRing >= 0 ? open : openInRing;
+  }
+
+  #holdInRing(batch: PendingBatch): number {
     if (batch.isHeld) return this.#lane.holds() ? batch.firstOpen : -1;
     const isOurs = this.#change((state) => {
       if (((batch.position - state.pin) | 0) <= 0) return;
@@ -231,11 +235,7 @@ export class InFlight {
       }
     }
     this.#commit();
-    if (this.#batches.length > 1) return;
-    batch.isHeld = !this.#change((state) => {
-      state.pin = state.head;
-      state.pinSeq = state.headSeq;
-    });
+    if (this.#batches.length <= 1) this.#letGo(batch);
   }
 
   #settle(

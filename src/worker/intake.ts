@@ -95,8 +95,8 @@ export class Intake {
         recordsMax: this.#isAlone(batch.firstSeq) ? 1 : recordsMax,
       });
     } catch (error) {
-      // A frame that gave way while it was read looks like a broken promise of the producer.
-      if (!lane.holds() || ((lane.headSeq - batch.endSeq) | 0) <= 0) throw error;
+      // A frame that gave way while it was read, or is another turn's by now, looks like a broken promise of the producer.
+      if (lane.holds() && ((lane.headSeq - batch.endSeq) | 0) <= 0) throw error;
     }
     lane.setBusy(BUSY_NOT);
     batch.encodeMs += performance.now() - startMs;

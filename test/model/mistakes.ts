@@ -40,6 +40,18 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
     },
   },
   {
+    mistake: 'the rest of a batch that the disk took a part of is not held while it is sent',
+    mutation: {
+      file: 'worker/in-flight',
+      from: 'batch.moved < batch.count ? this.#holdInRing(batch) : batch.firstOpen',
+      to: 'batch.firstOpen',
+    },
+  },
+  {
+    mistake: 'what gives way in the moment of a release is forgotten',
+    mutation: { file: 'worker/in-flight', from: 'state.add(IN_HAND, from - to);', to: '' },
+  },
+  {
     mistake: 'a second batch goes out because the disk did not take the first',
     mutation: {
       file: 'worker/stream-pace',
