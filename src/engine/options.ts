@@ -24,7 +24,7 @@ const LANES_MAX = 256;
 const HEAP_MB_MIN = 16;
 const HEAP_MB_MAX: number = 64 * 1024;
 const DAY_MS = 86_400_000;
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 /** Longer timers than this run off at once. */
 const RETRY_FOR_MS_MAX: number = 2 ** 31 - 1;
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
