@@ -20,7 +20,7 @@ export interface EngineOptions {
   readonly workers?: number;
   /** Most memory of a worker's heap, in MB, at least 16; a thread that needs more dies and is replaced. Default: Node's own limit. */
   readonly workerHeapMb?: number;
-  /** How long the workers of a lane may die without getting a record done before the lane is given up, in ms; default 30 000. */
+  /** How long the workers of a lane may die without getting a record done before the lane is given up, in ms; default 120 000. */
   readonly workerPatienceMs?: number;
   /** Rings; a user's records stay in one lane; default 4 a worker. */
   readonly lanes?: number;
