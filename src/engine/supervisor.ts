@@ -98,6 +98,11 @@ export class Supervisor {
   readonly #pauses = new Map<Seat, Pause>();
   #lookedMs: number = performance.now();
   #trialWatch: NodeJS.Timeout | undefined;
+  /** When a thread ended last, monotonic ms. */
+  #diedMs = 0;
+  /** What it died of. */
+  #diedOf: unknown = new Error('they never begin');
+  #isUnbegunTold = false;
   #running = 0;
   #isClosed = false;
 
@@ -290,6 +295,7 @@ export class Supervisor {
 
   #noteExit(threadId: number, reason: DeathReason): void {
     if (!this.#isClosed) this.#deaths[reason] += 1;
+    this.#diedMs = performance.now();
     this.#triage.accuse(this.#attendedBy(threadId), reason);
     this.#reapSlots();
     this.#parts.onThread('exit', threadId);
@@ -320,8 +326,18 @@ export class Supervisor {
   #takeOver(seat: Seat): void {
     const owner = seat.owner;
     if (owner !== 0) this.#condemn(owner);
-    this.#triage.judge(seat, 'sole', new Error('it hangs, or never began'));
+    if (owner !== 0) this.#triage.judge(seat, 'sole', new Error('it hangs'));
+    else if (this.#diedMs >= seat.postedMs) this.#triage.judge(seat, 'sole', this.#diedOf);
+    else this.#tellUnbegun(seat);
     this.post(seat);
+  }
+
+  /** Threads that load for so long are no reason to give a lane up, but one to speak. */
+  #tellUnbegun({ name }: Seat): void {
+    if (this.#isUnbegunTold) return;
+    this.#isUnbegunTold = true;
+    const message = `no worker has begun with lane ${name} in ${UNCLAIMED_MS} ms: they load slowly, or not at all`;
+    this.#parts.onError(new MillraceError('MILLRACE_WORKER', message));
   }
 
   /** Looks often while lanes wait: they hold records. */
@@ -366,6 +382,7 @@ export class Supervisor {
 
   #noteEnd(seat: Seat, { term, end }: { term: number; end: TurnEnd }): void {
     this.#running -= 1;
+    this.#isUnbegunTold = false;
     if (end === 'idle' && seat.term === term) this.#triage.discharge(seat);
   }
 
@@ -407,6 +424,7 @@ export class Supervisor {
     this.#reapSlots();
     if (typeof error !== 'object' || error === null || this.#toldDeaths.has(error)) return;
     this.#toldDeaths.add(error);
+    this.#diedOf = error;
     if (this.#isClosed) return;
     this.#parts.onError(
       new MillraceError('MILLRACE_WORKER', `a worker thread died: ${textOf(error)}`, error),
