@@ -172,6 +172,29 @@ test('a worker entry that can not be loaded is told, again and again, and never 
   assert.equal(stats.dropped.shutdown, 1);
 });
 
+test('a thread whose replacement can not be loaded is replaced all the same', async () => {
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 2,
+      workerFile: new URL('./unloadable-worker.js', import.meta.url),
+    }),
+    { onError: () => {} },
+  );
+  ta.track({ accountId: 'u', event: 'e' });
+  await ta.flush();
+  await pick(threads, 0)?.terminate();
+  await until(() => ta.stats().workers.restarts === 2, 'the replacement has died as well');
+  await until(() => ta.stats().workers.alive === 2, 'both threads are there again');
+  ta.track({ accountId: 'u', event: 'e' });
+  await ta.flush();
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 2);
+  assert.equal((await receiver.snapshot()).unique, 2);
+});
+
 test('worker threads take over the flags that loading depends on, and no others', () => {
   const flags =
     '--import a.mjs --test --max-old-space-size=99 -r b.cjs --stack-trace-limit=10 -e 1 --require=c.cjs --enable-source-maps';

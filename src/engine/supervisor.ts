@@ -25,6 +25,7 @@ const DISK_STALE_MS = 60_000;
 /** A turn that nobody has begun by then is given to another worker, in ms; starting a thread takes well under a second. */
 const UNCLAIMED_MS = 5000;
 const WATCH_MS = 1000;
+const REFILL_PAUSE_CAP_MS = 60_000;
 const TRIAL_LOOK_MS = 20;
 /** Beyond all turns that one block of the main thread can produce: piscina must never queue on the main side. */
 const TASKS_PER_WORKER = 1_000_000;
@@ -103,6 +104,10 @@ export class Supervisor {
   /** What it died of. */
   #diedOf: unknown = new Error('they never begin');
   #isUnbegunTold = false;
+  /** When a missing thread may be made, and how long after the one before. */
+  #refillAtMs = 0;
+  #refillPauseMs: number = WATCH_MS;
+  #isRefilling = false;
   #running = 0;
   #isClosed = false;
 
@@ -201,6 +206,7 @@ export class Supervisor {
   look(): void {
     if (this.#isClosed) return;
     const now = performance.now();
+    this.#refill(now);
     this.#excuse(now - this.#lookedMs);
     this.#lookedMs = now;
     for (const seat of this.#seats.values()) {
@@ -217,6 +223,25 @@ export class Supervisor {
   /** Whether what a lane has on disk stays there for as long as this engine lives. */
   isStuck(seat: Seat): boolean {
     return this.#triage.isStuck(seat);
+  }
+
+  /**
+   * Makes up for threads that could not be loaded: after the first of them the pool replaces none any more by itself. One at a
+   * time, after growing pauses.
+   */
+  #refill(now: number): void {
+    if (this.#pool.threads.length >= this.#parts.threads || now < this.#refillAtMs) return;
+    this.#refillPauseMs = Math.min(2 * this.#refillPauseMs, REFILL_PAUSE_CAP_MS);
+    this.#refillAtMs = now + this.#refillPauseMs;
+    // A task that no thread is to have makes the pool want another one; then it is taken back, so that nothing waits behind it.
+    const refused = new AbortController();
+    this.#isRefilling = true;
+    this.#pool.run(undefined, { signal: refused.signal }).catch(() => {
+      // It was there to be refused.
+    });
+    this.#isRefilling = false;
+    refused.abort();
+    this.#roster.admit(this.#pool.threads);
   }
 
   /** While this thread stood still, the process may have (stopped, frozen, no processor): nobody is blamed for that time. */
@@ -285,6 +310,7 @@ export class Supervisor {
     // Later threads are told of when they have loaded; the first ones as soon as they are made.
     this.#pool.on('workerCreate', ({ id }: { id: number }) => {
       if (!first.has(id)) this.#roster.noteLoaded(id);
+      this.#refillPauseMs = WATCH_MS;
       this.#parts.onThread('start', id);
     });
     // The pool replaces a thread right after it has told of its end.
@@ -368,11 +394,12 @@ export class Supervisor {
     if (slot >= 0) this.#freeSlot(slot);
   }
 
-  /** The living worker with the fewest turns. */
+  /** The living worker with the fewest turns; null: the pool has to make one. */
   #choose<W extends { readonly id: number; readonly currentUsage: number }>(
     workers: readonly W[],
   ): W | null {
     let chosen: W | null = null;
+    if (this.#isRefilling) return chosen;
     for (const worker of workers) {
       if (!this.#roster.isFit(worker.id)) continue;
       if (chosen === null || worker.currentUsage < chosen.currentUsage) chosen = worker;
