@@ -406,6 +406,11 @@ export class Engine {
   #flushOrSave(timeoutMs: number): void {
     const endMs = performance.now() + timeoutMs;
     this.flushSync({ timeoutMs: timeoutMs - this.#saveMs(timeoutMs) });
+    this.#saveSync(endMs);
+  }
+
+  /** As save, blocking this thread. */
+  #saveSync(endMs: number): void {
     if (this.#spool === undefined || this.stats().queued === 0) return;
     for (const seat of this.#startSaving()) {
       const word = { words: seat.region.words, index: seat.settlement.commitAt };
@@ -443,10 +448,14 @@ export class Engine {
     this.#noteClient('close');
   }
 
+  /** An exit in the middle of close() was asked for by somebody who does not wait: only the disk gets its time then. */
   #saveAtExit(): number {
-    if (this.#state !== 'open') return 0;
-    if (this.stats().queued > 0) this.#flushOrSave(this.plan.exitFlushMs);
-    return this.stats().queued;
+    if (this.#state === 'closed') return 0;
+    const { exitFlushMs } = this.plan;
+    if (this.#state === 'closing') this.#saveSync(performance.now() + exitFlushMs);
+    else if (this.stats().queued > 0) this.#flushOrSave(exitFlushMs);
+    const { queued, dropped } = this.stats();
+    return queued + dropped.shutdown;
   }
 
   #hear(note: WorkerNote): void {

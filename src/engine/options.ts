@@ -60,7 +60,7 @@ type EngineShare = Pick<
   | 'workerFile'
 >;
 
-const RETRY_CAP_MS = 30_000;
+const RETRY_CAP_MS = 15_000;
 
 /** Most workers the engine starts unless told otherwise. */
 export function defaultWorkers(): number {

@@ -433,10 +433,14 @@ export const CATALOGUE: readonly Metric[] = [
     "Replies by the receiver's own code: 0 accepted, -1 wrong content, -2 unknown app id, -3 address not allowed.",
     { prefix: 'codes_', label: 'code' },
   ),
-  counters('millrace_retries_total', 'Repeated attempts (batches), by reason.', {
-    prefix: 'retries_',
-    label: 'reason',
-  }),
+  counters(
+    'millrace_retries_total',
+    'Repeated attempts by reason: batches, and writes that the disk of the spool refused.',
+    {
+      prefix: 'retries_',
+      label: 'reason',
+    },
+  ),
   worked('millrace_batch_splits_total', 'Batches cut in halves.', 'splits'),
   counter(
     'millrace_retry_after_seconds_total',

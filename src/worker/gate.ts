@@ -18,7 +18,7 @@ export const GATE_OPEN = 2;
 /** Failed attempts in a row before the receiver is taken for dead. */
 const FAILURES_MAX = 5;
 const OPEN_BASE_MS = 500;
-const OPEN_CAP_MS = 30_000;
+const OPEN_CAP_MS = 15_000;
 /** A probe that has not come back by then (its thread died) is taken for failed. */
 const PROBE_MS_MAX = 60_000;
 const LOOK_AGAIN_MS = 1000;

@@ -65,6 +65,7 @@ export class InFlight {
       gate,
       change,
       onSync,
+      onFailure: (failed: 'disk_full' | 'disk') => ledger.add(`retries_${failed}`),
       onTrouble,
       edge: spoolEdge,
     };

@@ -14,7 +14,12 @@ import {
   SPOOL_SETTLED,
   UNSPOOLED,
 } from '../lane/settlement.ts';
-import { nodeFileSystem, type SpoolFileSystem } from '../spool/file-system.ts';
+import {
+  type DiskFailure,
+  failureOf,
+  nodeFileSystem,
+  type SpoolFileSystem,
+} from '../spool/file-system.ts';
 import { type SpoolEdge, SpoolLane } from '../spool/lane.ts';
 import type { SpoolBatch } from '../spool/reader.ts';
 import type { PendingBatch } from './batcher.ts';
@@ -30,6 +35,8 @@ export interface LaneSpoolParts {
   readonly change: (change: (state: Settlement) => void) => boolean;
   /** Hears how long each sync took, in ms. */
   readonly onSync: (ms: number) => void;
+  /** Hears of work that the disk refused and that will be tried again. */
+  readonly onFailure: (failed: DiskFailure['failed']) => void;
   readonly onTrouble: (error: MillraceError) => void;
   readonly edge: SpoolEdge;
 }
@@ -147,7 +154,8 @@ export class LaneSpool {
       this.#reconcile(file);
       return file;
     } catch (error) {
-      this.#fail(error instanceof MillraceError ? error.message : String(error));
+      const cause = error instanceof MillraceError ? error.cause : error;
+      this.#fail({ ...failureOf(cause), message: messageOf(error) });
       return undefined;
     }
   }
@@ -215,7 +223,7 @@ export class LaneSpool {
     });
     if ('failed' in result) {
       const what = result.failed === 'disk_full' ? 'the disk is full' : 'the disk failed';
-      this.#fail(`${what}: ${result.message}`);
+      this.#fail({ ...result, message: `${what}: ${result.message}` });
     }
     if (result.written > 0 && this.records === 0) this.#oldestMs = stampMs;
     batch.spoolBase = before - from;
@@ -270,7 +278,7 @@ export class LaneSpool {
       if (batch !== undefined && batch.count > 0) this.#oldestMs = batch.oldestMs;
       return batch;
     } catch (error) {
-      this.#fail(error instanceof Error ? error.message : String(error));
+      this.#fail(failureOf(error));
       return undefined;
     }
   }
@@ -308,7 +316,7 @@ export class LaneSpool {
   tend(): void {
     if (this.#file?.isSyncDue !== true) return;
     const failure = this.#file.sync();
-    if (failure !== undefined) this.#fail(failure.message);
+    if (failure !== undefined) this.#fail(failure);
   }
 
   /** Ends in good order: all is on stable storage, settled segments are gone. */
@@ -327,12 +335,17 @@ export class LaneSpool {
     this.#file = undefined;
   }
 
-  #fail(message: string): void {
+  #fail({ failed, message }: DiskFailure): void {
     this.#retryAtMs = performance.now() + RETRY_MS;
+    this.#parts.onFailure(failed);
     this.#parts.onTrouble(
       new MillraceError('MILLRACE_SPOOL', `the spool takes no record now: ${message}`),
     );
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** The disk, with a watch on how long it takes to be sure. */

@@ -72,6 +72,7 @@ export class ModelProcess {
   /** Numbers of the records accepted, by lane, in order. */
   readonly accepted: number[][];
   #isOver = false;
+  #broken: string | undefined;
 
   constructor(
     parts: {
@@ -283,9 +284,8 @@ export class ModelProcess {
     { term, turn, error }: { term: number; turn: Actor; error: unknown },
   ): void {
     if (turn.isDead || error instanceof Killed) return;
-    assert.fail(
-      `a turn of ${seat.name} (term ${term}) broke: ${error instanceof Error ? error.stack : error}`,
-    );
+    const words = error instanceof Error ? error.stack : error;
+    this.#broken = `a turn of ${seat.name} (term ${term} of ${seat.term}) broke: ${words}`;
   }
 
   async #attend(seat: Seat, { term, turn }: { term: number; turn: Actor }): Promise<void> {
@@ -355,8 +355,9 @@ export class ModelProcess {
     );
   }
 
-  /** Throws if the accounts of any lane do not add up. */
+  /** Throws if a turn has broken, or the accounts of any lane do not add up. */
   check(): void {
+    assert.equal(this.#broken, undefined);
     for (const seat of this.seats) this.#checkSeat(seat);
     const state = this.#backlogSeat.read();
     const onDisk = state.count(SPOOL_END) - state.count(SPOOL_SETTLED);

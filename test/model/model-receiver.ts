@@ -13,6 +13,10 @@ export class ModelReceiver {
   mood: Mood = 'well';
   /** Numbers of the records taken, in order, repeated ones included. */
   readonly taken: number[] = [];
+  requests = 0;
+  /** Longest time between two requests, in ms. */
+  longestPauseMs = 0;
+  #requestedMs: number | undefined;
   readonly #world: World;
   readonly #isPoison: (id: number) => boolean;
   readonly #network: Actor = { name: 'network', accesses: 0, isDead: false };
@@ -38,6 +42,7 @@ export class ModelReceiver {
     { signal, actor }: { signal: AbortSignal; actor: Actor },
   ): Promise<Outcome> {
     const ids = idsOf(batch);
+    this.#noteRequest();
     return new Promise((resolve) => {
       signal.addEventListener('abort', () => resolve(retry('timeout')), { once: true });
       const { dice } = this.#world;
@@ -47,6 +52,13 @@ export class ModelReceiver {
         this.#world.at(dice.next() * LATENCY_MS, actor, () => resolve(outcome));
       });
     });
+  }
+
+  #noteRequest(): void {
+    const { nowMs } = this.#world;
+    this.longestPauseMs = Math.max(this.longestPauseMs, nowMs - (this.#requestedMs ?? nowMs));
+    this.#requestedMs = nowMs;
+    this.requests += 1;
   }
 
   /** Undefined: it never answers. */

@@ -67,6 +67,8 @@ class Model {
   #accesses = 0;
   #kills = 0;
   #takeovers = 0;
+  /** Processes that ended at once. */
+  #deaths = 0;
   #dropped = 0;
   #rejected = 0;
   /** Records that a process which died at once may have lost from its account. */
@@ -166,6 +168,7 @@ class Model {
     const removes = this.#weather.spoolBytesMax < SPOOL_PLENTY && ending !== 'close';
     if (removes) this.#uncounted = Number.POSITIVE_INFINITY;
     if (ending === 'kill' || ending === 'power') {
+      this.#deaths += 1;
       for (const id of process.kill()) this.#inMemory.add(id);
       this.#uncounted += process.sum(IN_HAND);
       if (ending === 'power') this.#disk.losePower(() => this.#dice.next());
@@ -259,8 +262,9 @@ class Model {
       `${lost} records are lost, ${this.#dropped} are accounted for`,
     );
     assert.ok(poison <= this.#rejected + this.#dropped, 'poison is accounted for');
-    // The request of a turn that lost its lane may arrive when its records have been given up, and later ones sent.
-    const hasEchoes = this.#dropped > 0 && this.#kills + this.#takeovers > 0;
+    // The request of a turn that lost its lane may arrive when its records have been given up, and later ones sent; and a process that
+    // dies at once may not have noted on disk what it gave up.
+    const hasEchoes = this.#dropped > 0 && this.#kills + this.#takeovers + this.#deaths > 0;
     if (this.#weather.inFlightMax === 1 && !hasEchoes) this.#checkOrder();
   }
 
