@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { AsyncBatchConsumerOptions, Stats } from '../../src/index.ts';
-import { assertBalanced, newDirectory, TestReceiver } from '../support.ts';
-import type { SenderJob, SenderMessage } from './sender.ts';
+import { assertBalanced } from '../support.ts';
+import type { RowNumber } from './criteria.ts';
 
 /** What one drill found; every number counts records. */
 export interface Finding {
@@ -17,121 +11,34 @@ export interface Finding {
   /** Given up, with the reasons. */
   readonly dropped: Readonly<Record<string, number>>;
   readonly duplicates: number;
-  readonly note?: string;
+  /** What was measured of the row's other criteria. */
+  readonly measured?: string;
 }
 
-/** One row of the fault table. */
+/** One fault of a row of the fault table. `run` throws where the row's criterion is broken. */
 export interface Drill {
+  readonly row: RowNumber;
+  /** The row's number, and a letter where a row has several faults. */
   readonly id: string;
-  /** What is done, in the words of the README's table. */
+  /** What is done. */
   readonly fault: string;
-  /** What is promised. */
+  /** What is promised, in the README's words. */
   readonly promise: string;
   readonly run: (tools: DrillTools) => Promise<Finding>;
 }
 
+/** How long a run is: for the default tests, for an evening, for a night. */
+export type Length = 'quick' | 'usual' | 'full';
+
 export interface DrillTools {
   /** Draws a whole number in `[0, below)`; the same seed draws the same. */
   readonly random: (below: number) => number;
-  /** Share of the full length, for quick runs. */
-  readonly scale: number;
+  readonly length: Length;
+  /** Picks what fits the length of the run. */
+  readonly pick: (choices: Readonly<Record<Length, number>>) => number;
 }
 
-/** A receiver in its own process that can be killed and comes back at the same address; what it took is in a file. */
-export class Receiver {
-  readonly port: number;
-  readonly #directory: string;
-  #process: TestReceiver | undefined;
-
-  private constructor(port: number) {
-    this.port = port;
-    this.#directory = newDirectory();
-  }
-
-  static async start(): Promise<Receiver> {
-    const receiver = new Receiver(await freePort());
-    await receiver.start();
-    return receiver;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${this.port}`;
-  }
-
-  get process(): TestReceiver {
-    assert.ok(this.#process !== undefined, 'the receiver runs');
-    return this.#process;
-  }
-
-  async start(): Promise<void> {
-    const flags = ['--appid', 'A', '--port', String(this.port), '--save', this.#directory];
-    this.#process = await TestReceiver.start(flags);
-  }
-
-  async stop(): Promise<void> {
-    await this.#process?.stop();
-    this.#process = undefined;
-  }
-
-  /** Numbers of all records it has acknowledged, in order, repeated ones included. */
-  numbers(): number[] {
-    let text = '';
-    try {
-      text = readFileSync(join(this.#directory, 'received.jsonl'), 'utf8');
-    } catch {
-      return [];
-    }
-    return [...text.matchAll(/"index":(\d+)/g)].map(([, index]) => Number(index));
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  assert.ok(typeof address === 'object' && address !== null);
-  return address.port;
-}
-
-/** A sending process. */
-export class Sender {
-  readonly child: ChildProcess;
-  readonly ended: Promise<number | null>;
-  stats: Stats | undefined;
-  durable = 0;
-  rssBytes = 0;
-  rssBytesMax = 0;
-
-  constructor(job: SenderJob) {
-    const path = fileURLToPath(new URL('./sender.js', import.meta.url));
-    this.child = fork(path, [JSON.stringify(job)], {
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-      execArgv: [],
-    });
-    this.ended = once(this.child, 'close').then(([code]) => code as number | null);
-    this.child.on('message', (message: SenderMessage) => {
-      if ('durable' in message) this.durable = message.durable;
-      else {
-        this.stats = message.stats;
-        this.rssBytes = message.rssBytes;
-        this.rssBytesMax = Math.max(this.rssBytesMax, message.rssBytes);
-      }
-    });
-  }
-
-  async kill(): Promise<void> {
-    this.child.kill('SIGKILL');
-    await this.ended;
-  }
-
-  /** The last account it has sent. */
-  get account(): Stats {
-    assert.ok(this.stats !== undefined, 'the sender has reported');
-    return this.stats;
-  }
-}
+export const MIB: number = 1024 * 1024;
 
 export function optionsOf(
   receiver: { readonly url: string },
@@ -175,4 +82,10 @@ export function assertNoLoss(finding: Finding): Finding {
 
 export function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** The value below which this share of the values is. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN;
 }

@@ -1,105 +1,83 @@
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import Table from 'cli-table3';
 import { Command } from 'commander';
 import { randomFrom } from '../random.ts';
-import { repositoryRoot } from '../support.ts';
-import type { Drill, Finding } from './drill.ts';
-import { PROCESS_DRILLS } from './process-drills.ts';
-import { RECEIVER_DRILLS } from './receiver-drills.ts';
+import type { Drill, Length } from './drill.ts';
+import { showRuns, writeRuns } from './report.ts';
+import { commandFor, DRILLS, type Run, runDrill } from './run.ts';
 
 interface Flags {
   readonly only?: readonly string[];
   readonly seed: string;
   readonly quick?: boolean;
+  readonly full?: boolean;
+  readonly soak?: string;
   readonly write?: boolean;
 }
 
-const QUICK_SCALE = 0.1;
-const DRILLS: readonly Drill[] = [...RECEIVER_DRILLS, ...PROCESS_DRILLS];
+const HOUR_MS = 3_600_000;
+/** Drills with rates and times that only mean something alone, or that take most of an hour's disk: not for the soak. */
+const NOT_FOR_SOAK: ReadonlySet<string> = new Set(['F25', 'F33']);
 
-interface Row {
-  readonly drill: Drill;
-  readonly finding: Finding | undefined;
+function lengthOf({ quick, full, soak }: Flags): Length {
+  if (full === true) return 'full';
+  return quick === true || soak !== undefined ? 'quick' : 'usual';
 }
 
-async function runAll(flags: Flags): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const drill of DRILLS) {
-    if (flags.only !== undefined && !flags.only.includes(drill.id)) continue;
-    const random = randomFrom(Number(flags.seed));
-    const startMs = Date.now();
-    try {
-      const finding = await drill.run({ random, scale: flags.quick === true ? QUICK_SCALE : 1 });
-      rows.push({ drill, finding });
-      console.log(
-        `ok ${drill.id} ${drill.fault} (${Date.now() - startMs} ms) ${finding.note ?? ''}`,
-      );
-    } catch (error) {
-      rows.push({ drill, finding: undefined });
-      console.log(
-        `FAILED ${drill.id} ${drill.fault}: npm run test:faults -- --only ${drill.id} --seed ${flags.seed}`,
-      );
-      console.log(error);
-    }
+/** Drills of an id, or of a row. */
+function chosen({ only }: Flags): Drill[] {
+  const isWanted = ({ id, row }: Drill) => only?.some((word) => word === id || word === row);
+  return DRILLS.filter((drill) => only === undefined || isWanted(drill));
+}
+
+async function runOne(drill: Drill, how: { seed: number; length: Length }): Promise<Run> {
+  const run = await runDrill(drill, how);
+  const seconds = (run.tookMs / 1000).toFixed(1);
+  if (run.finding !== undefined) {
+    console.log(`ok ${drill.id} ${drill.fault} (${seconds} s) ${run.finding.measured ?? ''}`);
+  } else {
+    console.log(`FAILED ${drill.id} ${drill.fault}: ${commandFor(drill, how)}`);
+    console.log(run.error);
   }
-  return rows;
+  return run;
 }
 
-function showRows(rows: readonly Row[]): void {
-  const table = new Table({ head: ['', 'fault', 'enqueued', 'arrived', 'given up', 'twice', ''] });
-  for (const { drill, finding } of rows) {
-    table.push([
-      drill.id,
-      drill.fault,
-      finding?.enqueued ?? '',
-      finding?.arrived ?? '',
-      finding === undefined ? '' : reasons(finding),
-      finding?.duplicates ?? '',
-      finding === undefined ? 'FAILED' : 'ok',
-    ]);
+async function runAll(flags: Flags): Promise<Run[]> {
+  const runs: Run[] = [];
+  const how = { seed: Number(flags.seed), length: lengthOf(flags) };
+  for (const drill of chosen(flags)) runs.push(await runOne(drill, how));
+  return runs;
+}
+
+/** Random drills with seeds of their own, until the time is over. */
+async function soak(flags: Flags): Promise<Run[]> {
+  const random = randomFrom(Number(flags.seed));
+  const drills = chosen(flags).filter(({ id }) => !NOT_FOR_SOAK.has(id));
+  const endMs = Date.now() + Number(flags.soak) * HOUR_MS;
+  const runs: Run[] = [];
+  while (Date.now() < endMs) {
+    const drill = drills[random(drills.length)];
+    if (drill === undefined) break;
+    const seed = random(1_000_000);
+    process.stdout.write(`seed ${seed} `);
+    runs.push(await runOne(drill, { seed, length: lengthOf(flags) }));
   }
-  console.log(table.toString());
-}
-
-function reasons({ dropped }: Finding): string {
-  return (
-    Object.entries(dropped)
-      .map(([reason, count]) => `${count} ${reason}`)
-      .join(', ') || '0'
-  );
-}
-
-/** The table of what survives what, for people: docs/survival.md. */
-function writeTable(rows: readonly Row[], seed: string): void {
-  const lines = rows.map(({ drill, finding }) => {
-    const { enqueued = '', arrived = '', duplicates = '' } = finding ?? {};
-    const given = finding === undefined ? '**failed**' : reasons(finding);
-    return `| ${drill.id} | ${drill.fault} | ${drill.promise} | ${enqueued} | ${arrived} | ${given} | ${duplicates} |`;
-  });
-  const text = `# What survives what
-
-Made by \`npm run test:faults -- --write\` (seed ${seed}): real sending processes against a real receiver process, every record
-compared by its uuid with the sender's account. "Given up" is what the account says was dropped, by reason; "twice" counts repeated records, which
-the receiver drops by their \`#uuid\`.
-
-| | fault | promise | enqueued | arrived | given up | twice |
-|---|---|---|---|---|---|---|
-${lines.join('\n')}
-`;
-  writeFileSync(join(repositoryRoot(), 'docs', 'survival.md'), text);
+  const failed = runs.filter(({ finding }) => finding === undefined).length;
+  console.log(`${runs.length} drills, ${failed} failed`);
+  return runs;
 }
 
 const flags = new Command('test:faults')
   .description('abuses senders, receivers, threads and disks, and counts every record')
-  .option('--only <id...>', 'these drills')
+  .option('--only <id...>', 'these drills, or all of a row (F12)')
   .option('--seed <n>', 'seed of all that is random', String(Date.now() % 1_000_000))
-  .option('--quick', 'a tenth of the length')
-  .option('--write', 'write docs/survival.md')
+  .option('--quick', 'a few seconds each')
+  .option('--full', 'as long as the fault table says: hours')
+  .option('--soak <hours>', 'random drills with random seeds for so long, quick ones unless --full')
+  .option('--write', 'write docs/survival.md and the table of the README')
   .parse()
   .opts<Flags>();
 console.log(`seed ${flags.seed}`);
-const rows = await runAll(flags);
-showRows(rows);
-if (flags.write === true) writeTable(rows, flags.seed);
-process.exitCode = rows.every(({ finding }) => finding !== undefined) ? 0 : 1;
+const runs = flags.soak === undefined ? await runAll(flags) : await soak(flags);
+if (flags.soak === undefined) showRuns(runs);
+if (flags.write === true) writeRuns(runs, `npm run test:faults -- --write --seed ${flags.seed}`);
+// A drill that failed leaves servers and processes behind.
+process.exit(runs.every(({ finding }) => finding !== undefined) ? 0 : 1);

@@ -1,0 +1,84 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Table from 'cli-table3';
+import { repositoryRoot } from '../support.ts';
+import { CRITERIA, type RowNumber } from './criteria.ts';
+import type { Finding } from './drill.ts';
+import type { Run } from './run.ts';
+
+const README_BEGIN = '<!-- what survives what: written by npm run test:faults -- --write -->';
+const README_END = '<!-- end of what survives what -->';
+
+/** For the terminal. */
+export function showRuns(runs: readonly Run[]): void {
+  const table = new Table({ head: ['', 'fault', 'enqueued', 'arrived', 'given up', 'twice', ''] });
+  for (const { drill, finding } of runs) {
+    table.push([
+      drill.id,
+      drill.fault,
+      finding?.enqueued ?? '',
+      finding?.arrived ?? '',
+      finding === undefined ? '' : reasonsOf(finding),
+      finding?.duplicates ?? '',
+      finding === undefined ? 'FAILED' : 'ok',
+    ]);
+  }
+  console.log(table.toString());
+}
+
+function reasonsOf({ dropped }: Finding): string {
+  return (
+    Object.entries(dropped)
+      .map(([reason, count]) => `${count} ${reason}`)
+      .join(', ') || '0'
+  );
+}
+
+/** Writes docs/survival.md, and the table of the README. */
+export function writeRuns(runs: readonly Run[], how: string): void {
+  const root = repositoryRoot();
+  writeFileSync(join(root, 'docs', 'survival.md'), survivalText(runs, how));
+  const readme = join(root, 'README.md');
+  const text = readFileSync(readme, 'utf8');
+  const [from, to] = [text.indexOf(README_BEGIN), text.indexOf(README_END)];
+  if (from < 0 || to < from) throw new Error(`README.md has ${README_BEGIN} and ${README_END}`);
+  const before = text.slice(0, from + README_BEGIN.length);
+  writeFileSync(readme, `${before}\n\n${readmeTable(runs)}\n\n${text.slice(to)}`);
+}
+
+function survivalText(runs: readonly Run[], how: string): string {
+  const rows = new Map<RowNumber, Run[]>();
+  for (const run of runs) rows.set(run.drill.row, [...(rows.get(run.drill.row) ?? []), run]);
+  return `# What survives what
+
+Made by \`${how}\`: real sending processes against a real receiver process, every record compared by its uuid with the sender's account. Each drill
+asserts the criterion of its row, word by word. E: records enqueued; D: different records at the receiver; "given up" is what the account says was dropped, by reason (X); K: the dead-letter
+file; "twice" counts repeated records, which the receiver drops by their \`#uuid\`.
+
+${[...rows].map(([row, its]) => sectionOf(row, its)).join('\n')}`;
+}
+
+function sectionOf(row: RowNumber, runs: readonly Run[]): string {
+  const lines = runs.map(({ drill, finding }) => {
+    const { enqueued = '', arrived = '', duplicates = '', measured = '' } = finding ?? {};
+    const given = finding === undefined ? '**failed**' : reasonsOf(finding);
+    return `| ${drill.id} | ${drill.fault} | ${enqueued} | ${arrived} | ${given} | ${duplicates} | ${measured} |`;
+  });
+  return `## ${row}
+
+Criterion: ${CRITERIA[row]}.
+
+| | fault | E | D | given up | twice | measured |
+|---|---|---|---|---|---|---|
+${lines.join('\n')}
+`;
+}
+
+function readmeTable(runs: readonly Run[]): string {
+  const lines = runs.map(({ drill, finding }) => {
+    const arrived =
+      finding === undefined ? '**failed**' : `${finding.arrived} of ${finding.enqueued}`;
+    return `| ${drill.fault} | ${drill.promise} | ${arrived} |`;
+  });
+  return `| fault | promise | arrived |\n|---|---|---|\n${lines.join('\n')}`;
+}

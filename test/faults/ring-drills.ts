@@ -1,0 +1,394 @@
+import assert from 'node:assert/strict';
+import type { Analytics } from '../../src/index.ts';
+import { MillraceError } from '../../src/index.ts';
+import { newDirectory, until } from '../support.ts';
+import {
+  assertNoLoss,
+  type Drill,
+  type DrillTools,
+  delay,
+  type Finding,
+  MIB,
+  optionsOf,
+  quantile,
+  reconcile,
+} from './drill.ts';
+import { uuidOf } from './sender.ts';
+import { metricIn, open, peakBytesOf, Receiver, Sender, trackOne } from './stage.ts';
+import { Tap, type TapNote } from './tap.ts';
+
+const DEAD = [{ action: { kind: 'status', status: 503 } }] as const;
+
+/** A ring that is full again and again, with one lane that waits for each answer. */
+async function blocked({ pick }: DrillTools): Promise<Finding> {
+  const receiver = await Receiver.start();
+  const ta = open(receiver, { overflow: 'block', ringBytes: 64 * 1024 });
+  const count = pick({ quick: 50_000, usual: 1_000_000, full: 1_000_000 });
+  for (let index = 0; index < count; index += 1) assert.ok(trackOne(ta, index));
+  const stats = await ta.close();
+  await receiver.stop();
+  return assertNoLoss(reconcile(stats, receiver.numbers()));
+}
+
+/** The signal: `track` returns false when there is no room in time, and true when there is again. */
+async function refusedThenTaken(): Promise<Finding> {
+  const receiver = await Receiver.start();
+  await receiver.process.setFaults(DEAD);
+  const ta = open(receiver, {
+    overflow: 'block',
+    lanes: 1,
+    ringBytes: 64 * 1024,
+    blockTimeoutMs: 50,
+  });
+  let index = 0;
+  while (trackOne(ta, index)) index += 1;
+  assert.equal(ta.stats().dropped.overflow_newest, 1);
+  await receiver.process.setFaults([]);
+  await until(() => ta.stats().queued === 0, 'the ring is empty');
+  assert.ok(trackOne(ta, index), 'there is room again');
+  const stats = await ta.close();
+  await receiver.stop();
+  const finding = reconcile(stats, receiver.numbers());
+  assert.deepEqual([finding.enqueued, finding.arrived], [index + 1, index + 1]);
+  return { ...finding, measured: `the call after ${index} returned false, and true later` };
+}
+
+/** Answers come slowly, each makes room for a batch: how soon does a held call come back? */
+async function resumed({ pick }: DrillTools): Promise<Finding> {
+  const receiver = await Receiver.start();
+  await receiver.process.setFaults([{ action: { kind: 'delay', ms: 200 } }]);
+  const tap = await Tap.before(receiver);
+  const options = optionsOf(tap, { overflow: 'block', lanes: 1, ringBytes: 64 * 1024 });
+  const to = pick({ quick: 1500, usual: 5000, full: 20_000 });
+  const job = { from: 0, to, perTick: to, tickMs: 1, tellsHeldMs: 50, end: 'close' } as const;
+  const sender = new Sender({ options, ...job });
+  const stats = await sender.finish();
+  await tap.stop();
+  await receiver.stop();
+  const waits = sender.resumedMs.map((ms) => ms - latestAnswerMs(tap.notes, ms));
+  assert.ok(waits.length > 0, 'calls were held');
+  const longest = Math.max(...waits);
+  assert.ok(longest <= 50, `a call was held for ${longest} ms after there was room`);
+  const measured = `${waits.length} held calls came back ${quantile(waits, 0.5).toFixed(1)} ms after the answer that made room, at most ${longest.toFixed(1)}`;
+  return { ...assertNoLoss(reconcile(stats, receiver.numbers())), measured };
+}
+
+/** When the last answer before `ms` had gone out. Clocks of two processes differ by a little. */
+function latestAnswerMs(notes: readonly TapNote[], ms: number): number {
+  return notes.findLast(({ endMs }) => endMs <= ms + 1)?.endMs ?? Number.NaN;
+}
+
+const CALLS = 5000;
+/** Failed attempts after which the pause between probes is some seconds: time to fill a ring in. */
+const FAILURES = 8;
+
+/** Fills a small ring while the receiver is dead and nothing is under way, and tells which records survive. */
+async function overflown(overflow: 'drop-newest' | 'drop-oldest'): Promise<Finding> {
+  const receiver = await Receiver.start();
+  await receiver.process.setFaults(DEAD);
+  const ta = open(receiver, { overflow, lanes: 1, workers: 1, ringBytes: 64 * 1024 });
+  trackOne(ta, 0);
+  await until(() => ta.stats().retries >= FAILURES, 'the receiver is taken for dead');
+  await until(async () => (await inFlight(ta)) === 0, 'nothing is under way');
+  for (let index = 1; index < CALLS; index += 1) trackOne(ta, index);
+  const reason = overflow === 'drop-newest' ? 'overflow_newest' : 'overflow_oldest';
+  const labelled = metricIn(
+    await ta.register.metrics(),
+    'millrace_records_dropped_total',
+    `reason="${reason}"`,
+  );
+  await receiver.process.setFaults([]);
+  await until(() => ta.stats().queued === 0, 'the queue is empty');
+  const stats = await ta.close();
+  await receiver.stop();
+  const numbers = receiver.numbers();
+  const finding = reconcile(stats, numbers);
+  const first = overflow === 'drop-newest' ? 0 : CALLS - finding.arrived;
+  assert.deepEqual(
+    numbers,
+    Array.from({ length: finding.arrived }, (_, at) => first + at),
+    'the survivors are exactly those at one end, in order',
+  );
+  const dropped = CALLS - finding.arrived;
+  assert.deepEqual([stats.dropped[reason], labelled], [dropped, dropped]);
+  return {
+    ...finding,
+    measured: `the ${finding.arrived} ${overflow === 'drop-newest' ? 'oldest' : 'newest'} of ${CALLS} calls by sequence; label ${reason} ${labelled}`,
+  };
+}
+
+async function inFlight(ta: Analytics): Promise<number> {
+  return metricIn(await ta.register.metrics(), 'millrace_inflight_requests');
+}
+
+async function spilled({ pick }: DrillTools): Promise<Finding> {
+  const receiver = await Receiver.start();
+  await receiver.process.setFaults(DEAD);
+  const ta = open(receiver, { ringBytes: 64 * 1024, spool: { directory: newDirectory() } });
+  const count = pick({ quick: 20_000, usual: 100_000, full: 1_000_000 });
+  for (let index = 0; index < count; index += 1) assert.ok(trackOne(ta, index));
+  const { spooled } = ta.stats();
+  assert.ok(spooled > 0);
+  await receiver.process.setFaults([]);
+  await until(() => ta.stats().spooled + ta.stats().queued === 0, 'the spool is empty');
+  const stats = await ta.close();
+  await receiver.stop();
+  const numbers = receiver.numbers();
+  const last = new Map<number, number>();
+  for (const index of numbers) {
+    assert.ok(index > (last.get(index % 50) ?? -1), "a user's records are in order");
+    last.set(index % 50, index);
+  }
+  return { ...assertNoLoss(reconcile(stats, numbers)), measured: `S rose to ${spooled}, then 0` };
+}
+
+/** Asserts that the account a scrape shows adds up. */
+function assertScrape(text: string): void {
+  const dropped = (reason: string) =>
+    metricIn(text, 'millrace_records_dropped_total', `reason="${reason}"`);
+  const left =
+    metricIn(text, 'millrace_records_accepted_total') +
+    metricIn(text, 'millrace_recovery_records_total');
+  const right =
+    metricIn(text, 'millrace_records_delivered_total') +
+    metricIn(text, 'millrace_records_rejected_total') +
+    dropped('overflow_oldest') +
+    dropped('expired') +
+    dropped('shutdown') +
+    metricIn(text, 'millrace_queue_records') +
+    metricIn(text, 'millrace_spool_records');
+  assert.equal(left, right, 'a scrape adds up');
+  assert.equal(metricIn(text, 'millrace_ledger_imbalance_records'), 0);
+}
+
+/** Tracks as fast as records leave for so long; scrapes meanwhile every so many ms. */
+async function load(
+  ta: Analytics,
+  { from, forMs, scrapeMs }: { from: number; forMs: number; scrapeMs: number },
+): Promise<{ tracked: number; scrapes: string[] }> {
+  const startMs = performance.now();
+  const scrapes: string[] = [];
+  let index = from;
+  for (let now = startMs; now < startMs + forMs; now = performance.now()) {
+    for (let burst = 0; burst < 200; burst += 1, index += 1) trackOne(ta, index);
+    if (now - startMs > scrapes.length * scrapeMs) scrapes.push(await ta.register.metrics());
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return { tracked: index - from, scrapes };
+}
+
+/** Windows with and without scrapes in turn, so that both see the same weather of the machine. */
+async function scraped({ pick }: DrillTools): Promise<Finding> {
+  const receiver = await Receiver.start();
+  const ta = open(receiver, { overflow: 'block', ringBytes: MIB, batchSize: 500 });
+  const forMs = pick({ quick: 500, usual: 2000, full: 10_000 });
+  const pairs = pick({ quick: 3, usual: 7, full: 15 });
+  let { tracked: index } = await load(ta, { from: 0, forMs, scrapeMs: Number.POSITIVE_INFINITY });
+  const ratios: number[] = [];
+  let scrapes = 0;
+  for (let pair = 0; pair < pairs; pair += 1) {
+    const calm = await load(ta, { from: index, forMs, scrapeMs: Number.POSITIVE_INFINITY });
+    index += calm.tracked;
+    const stormy = await load(ta, { from: index, forMs, scrapeMs: 10 });
+    index += stormy.tracked;
+    for (const text of stormy.scrapes) assertScrape(text);
+    scrapes += stormy.scrapes.length;
+    ratios.push(stormy.tracked / calm.tracked);
+  }
+  await ta.flush();
+  const stats = await ta.close();
+  await receiver.stop();
+  const change = (quantile(ratios, 0.5) - 1) * 100;
+  assert.ok(change >= -3, `throughput ${change.toFixed(1)} %`);
+  const measured = `${scrapes} scrapes, 100 a second, each added up; throughput ${change.toFixed(1)} % (median of ${pairs} pairs of ${forMs / 1000} s)`;
+  return { ...assertNoLoss(reconcile(stats, receiver.numbers())), measured };
+}
+
+/** Properties no one should send; one value each. */
+function oddities(): Readonly<Record<string, object>> {
+  const cycle: Record<string, unknown> = {};
+  cycle.self = cycle;
+  return {
+    cycle,
+    bigint: { big: 10n ** 30n },
+    surrogate: { text: 'a\ud800b' },
+    long: { text: 'x'.repeat(5 * MIB) },
+    getter: Object.defineProperty({}, 'bad', {
+      enumerable: true,
+      get: () => {
+        throw new Error('no value for you');
+      },
+    }),
+    proto: JSON.parse('{"__proto__": {"polluted": true}}') as object,
+    symbol: { mark: Symbol('mark') },
+    function: { call: () => undefined },
+    deep: { list: nest(1000) },
+  };
+}
+
+function nest(depth: number): unknown {
+  let value: unknown = 'bottom';
+  for (let level = 0; level < depth; level += 1) value = [value];
+  return value;
+}
+
+async function odd(validation: 'throw' | 'drop' | 'off'): Promise<Finding> {
+  const receiver = await Receiver.start();
+  const ta = open(receiver, {}, { validation });
+  let index = 0;
+  let refused = 0;
+  const taken: string[] = [];
+  for (const [name, properties] of Object.entries(oddities())) {
+    trackOne(ta, index++);
+    const at = index++;
+    try {
+      const isIn = ta.track({
+        accountId: 'odd',
+        event: 'odd',
+        uuid: uuidOf(at),
+        properties: Object.defineProperties(
+          { index: at },
+          Object.getOwnPropertyDescriptors(properties),
+        ),
+      });
+      if (isIn) taken.push(name);
+      else refused += 1;
+    } catch (error) {
+      assert.equal(validation, 'throw', `${name} threw: ${error}`);
+      assert.ok(error instanceof MillraceError, `${name}: ${error}`);
+      refused += 1;
+    }
+    trackOne(ta, index++);
+  }
+  assert.equal(Reflect.get({}, 'polluted'), undefined);
+  const metrics = await ta.register.metrics();
+  const counted = metricIn(metrics, 'millrace_records_invalid_total');
+  assert.deepEqual([counted, ta.stats().dropped.invalid], [refused, refused]);
+  const stats = await ta.close();
+  await receiver.stop();
+  const numbers = receiver.numbers();
+  const neighbours = numbers.filter((number) => number % 3 !== 1);
+  assert.equal(neighbours.length, (index / 3) * 2, 'neighbours are intact');
+  const finding = reconcile(stats, numbers);
+  assert.equal(finding.arrived + stats.rejected, stats.accepted);
+  return {
+    ...finding,
+    measured: `\`'${validation}'\`: ${refused} refused and counted by reason; taken: ${taken.join(', ')}`,
+  };
+}
+
+const RING_BYTES: number = 16 * MIB;
+
+/** A sender that is offered twice what its receiver takes, with a small heap of its own. */
+async function pressed({ pick }: DrillTools): Promise<Finding> {
+  const receiver = await Receiver.start();
+  const place = { execArgv: ['--max-old-space-size=64'] };
+  const options = optionsOf(receiver, { ringBytes: RING_BYTES, queueSize: 1_000_000 });
+  const idle = new Sender({ options, from: 0, perTick: 1, tickMs: 100, end: 'stay' }, place);
+  await delay(3000);
+  const idleBytes = peakBytesOf(idle.child.pid);
+  await idle.kill();
+  // Four lanes with a batch of 100 in 20 ms each: 20 000 a second at most; 40 000 are offered.
+  await receiver.process.setFaults([{ action: { kind: 'delay', ms: 20 } }]);
+  const forMs = pick({ quick: 8000, usual: 30_000, full: 1_800_000 });
+  const job = { from: 1e9, to: 1e9 + forMs * 40, perTick: 400, tickMs: 10, end: 'close' } as const;
+  const sender = new Sender({ options, ...job }, place);
+  let peakBytes = 0;
+  const watch = setInterval(() => {
+    if (sender.child.exitCode === null) peakBytes = peakBytesOf(sender.child.pid);
+  }, 200);
+  const stats = await sender.finish();
+  clearInterval(watch);
+  await receiver.stop();
+  const over = peakBytes - idleBytes;
+  assert.ok(over <= RING_BYTES + 64 * MIB, `${over} bytes more than idle`);
+  assert.ok(stats.dropped.overflow_newest > 0, 'more was offered than could leave');
+  const numbers = receiver.numbers().filter((index) => index >= job.from);
+  const finding = reconcile(stats, numbers);
+  assert.equal(finding.arrived, stats.accepted);
+  const mb = (bytes: number) => (bytes / MIB).toFixed(0);
+  const measured = `idle ${mb(idleBytes)} MB, peak ${mb(peakBytes)} MB: ${mb(over)} MB more, of which the ring is ${mb(RING_BYTES)}; heap limited to 64 MB`;
+  return { ...finding, measured };
+}
+
+/** What becomes of a full ring, of odd records, and of those who watch. */
+export const RING_DRILLS: readonly Drill[] = [
+  {
+    row: 'F15',
+    id: 'F15a',
+    fault: 'ring full a million times, `block`',
+    promise: 'all arrive',
+    run: blocked,
+  },
+  {
+    row: 'F15',
+    id: 'F15b',
+    fault: 'ring full for longer than `blockTimeoutMs`',
+    promise: 'the call returns false; all taken arrive',
+    run: refusedThenTaken,
+  },
+  {
+    row: 'F15',
+    id: 'F15c',
+    fault: 'calls held by `block` until slow answers make room',
+    promise: 'held calls come back within 50 ms; all arrive',
+    run: resumed,
+  },
+  {
+    row: 'F16',
+    id: 'F16a',
+    fault: 'ring full, `drop-newest`',
+    promise: 'exactly the oldest arrive',
+    run: () => overflown('drop-newest'),
+  },
+  {
+    row: 'F16',
+    id: 'F16b',
+    fault: 'ring full, `drop-oldest`',
+    promise: 'exactly the newest arrive',
+    run: () => overflown('drop-oldest'),
+  },
+  {
+    row: 'F17',
+    id: 'F17',
+    fault: 'ring full, `spool`',
+    promise: 'all arrive, in order',
+    run: spilled,
+  },
+  {
+    row: 'F33',
+    id: 'F33',
+    fault: 'scraped 100 times a second under load',
+    promise: 'each scrape adds up; all arrive',
+    run: scraped,
+  },
+  {
+    row: 'F34',
+    id: 'F34a',
+    fault:
+      "cycles, BigInt, lone surrogates, 5 MB texts, throwing getters, `__proto__`; `validation: 'throw'`",
+    promise: 'what is refused is counted; neighbours arrive',
+    run: () => odd('throw'),
+  },
+  {
+    row: 'F34',
+    id: 'F34b',
+    fault: "the same, `'drop'`",
+    promise: 'what is refused is counted; neighbours arrive',
+    run: () => odd('drop'),
+  },
+  {
+    row: 'F34',
+    id: 'F34c',
+    fault: "the same, `'off'`",
+    promise: 'what is refused is counted; neighbours arrive',
+    run: () => odd('off'),
+  },
+  {
+    row: 'F35',
+    id: 'F35',
+    fault: 'twice as many records as the receiver takes, with a small heap',
+    promise: 'memory is bounded; all taken arrive',
+    run: pressed,
+  },
+];

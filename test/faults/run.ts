@@ -1,0 +1,59 @@
+import { randomFrom } from '../random.ts';
+import { ANSWER_DRILLS } from './answer-drills.ts';
+import { DISK_DRILLS } from './disk-drills.ts';
+import type { Drill, DrillTools, Finding, Length } from './drill.ts';
+import { FILE_DRILLS } from './file-drills.ts';
+import { LIFE_DRILLS } from './life-drills.ts';
+import { NETWORK_DRILLS } from './network-drills.ts';
+import { OUTAGE_DRILLS } from './outage-drills.ts';
+import { RING_DRILLS } from './ring-drills.ts';
+import { WORKER_DRILLS } from './worker-drills.ts';
+
+/** All drills, in the order of the fault table. */
+export const DRILLS: readonly Drill[] = [
+  ...ANSWER_DRILLS,
+  ...NETWORK_DRILLS,
+  ...WORKER_DRILLS,
+  ...RING_DRILLS,
+  ...LIFE_DRILLS,
+  ...DISK_DRILLS,
+  ...FILE_DRILLS,
+  ...OUTAGE_DRILLS,
+].toSorted((a, b) => a.id.localeCompare(b.id, 'en', { numeric: true }));
+
+export interface Run {
+  readonly drill: Drill;
+  /** Undefined: it failed. */
+  readonly finding: Finding | undefined;
+  readonly error?: unknown;
+  readonly tookMs: number;
+}
+
+/** Runs one drill. Its random choices follow from the seed. */
+export async function runDrill(
+  drill: Drill,
+  { seed, length }: { readonly seed: number; readonly length: Length },
+): Promise<Run> {
+  const tools: DrillTools = {
+    random: randomFrom(seed),
+    length,
+    pick: (choices) => choices[length],
+  };
+  const startMs = performance.now();
+  const tookMs = () => performance.now() - startMs;
+  try {
+    const finding = await drill.run(tools);
+    return { drill, finding, tookMs: tookMs() };
+  } catch (error) {
+    return { drill, finding: undefined, error, tookMs: tookMs() };
+  }
+}
+
+/** The command that runs a drill again as it ran. */
+export function commandFor(
+  { id }: Drill,
+  { seed, length }: { readonly seed: number; readonly length: Length },
+): string {
+  const flag = length === 'usual' ? '' : ` --${length}`;
+  return `npm run test:faults -- --only ${id} --seed ${seed}${flag}`;
+}
