@@ -101,8 +101,10 @@ export class KafkaFeed implements Feed {
     return Number(offset) < end && timeMs >= from.getTime() && timeMs <= to.getTime();
   }
 
+  /** Does not linger: the next fetch comes when all of this one is settled, and has what came up meanwhile. */
   take(limits: TakeLimits): Promise<readonly SourceMessage[]> {
-    return this.#isClosed ? Promise.resolve([]) : this.#buffer.take(limits);
+    if (this.#isClosed) return Promise.resolve([]);
+    return this.#buffer.take({ ...limits, lingerMs: 0 });
   }
 
   settle(position: number): void {

@@ -24,7 +24,7 @@ const NATS_LEASE_MS = 5000;
 const KAFKA_LEASE_MS = 10_000;
 const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
 /** What only one of the brokers has. */
-const NATS_ONLY = ['subjectPrefix', 'partitions', 'trim', 'credentials', 'token'];
+const NATS_ONLY = ['subjectPrefix', 'partitions', 'lingerMs', 'trim', 'credentials', 'token'];
 const KAFKA_ONLY = ['mechanism', 'tls'];
 
 /**

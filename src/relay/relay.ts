@@ -39,7 +39,7 @@ export interface RelayOptions {
   readonly group?: string;
   /** Records of one request; default 500, at most 2000. */
   readonly batchSize?: number;
-  /** Longest wait for more messages of a partition, in ms; default 20. */
+  /** NATS: longest wait for more messages of a partition, in ms; default 20. */
   readonly lingerMs?: number;
   /** How long a relay that is not heard of keeps its partitions, in ms; default 5000, with Kafka (its session timeout) 10 000. */
   readonly leaseMs?: number;

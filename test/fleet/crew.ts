@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Stats } from '../../src/index.ts';
+import type { PartitionState } from '../../src/nats.ts';
+import type { Receiver } from '../../src/receiver/index.ts';
 import { assertBalanced, newDirectory } from '../support.ts';
 
 /** What a sender said last. */
@@ -15,6 +18,7 @@ interface Told {
 }
 
 export interface SenderPlan {
+  readonly broker: 'nats' | 'kafka';
   readonly servers: readonly string[];
   readonly partitions: number;
   readonly replicas: number;
@@ -23,6 +27,7 @@ export interface SenderPlan {
 }
 
 const RESTART_MS = 200;
+const SETTLE_MS = 120_000;
 const SENDER = fileURLToPath(new URL('./sender.js', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
@@ -141,6 +146,30 @@ export class Relays {
       }),
     );
   }
+}
+
+/** Waits until the relays are through, then checks what the receiver has, and says it. */
+export async function checkReceiver(
+  receiver: Receiver,
+  {
+    states,
+    durable,
+  }: {
+    readonly states: () => Promise<readonly PartitionState[]>;
+    readonly durable: ReadonlyMap<string, number>;
+  },
+): Promise<string> {
+  const wanted = [...durable.values()].reduce((sum, count) => sum + count, 0);
+  const deadline = Date.now() + SETTLE_MS;
+  const isThrough = async () => (await states()).every(({ lag }) => lag === 0);
+  while (receiver.snapshot().unique < wanted || !(await isThrough())) {
+    if (Date.now() > deadline) break;
+    await delay(200);
+  }
+  const { unique, duplicates, refused } = receiver.snapshot();
+  assertArrived(receiver.events(), durable);
+  assert.equal(refused, 0);
+  return `${wanted} records were on disk, ${unique} arrived, ${duplicates} repeats were dropped by uuid`;
 }
 
 interface Arrival {

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { missing } from '../nats-server.ts';
+import { killAroundKafka } from './kafka-drills.ts';
 import { type DrillOptions, killAtRandom, killLeader, type Target } from './nats-drills.ts';
 
 interface Flags {
@@ -29,6 +30,12 @@ const DRILLS: readonly FleetDrill[] = [
     title: 'the leader of three brokers killed under load',
     needs: NATS,
     run: killLeader,
+  },
+  {
+    id: 'kafka',
+    title: "8 senders and 3 relays around librdkafka's mock cluster killed at random",
+    needs: ['kcat', ['-V']],
+    run: killAroundKafka,
   },
 ];
 

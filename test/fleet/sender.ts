@@ -1,41 +1,47 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Analytics } from '../../src/index.ts';
+import { Analytics, type Consumer } from '../../src/index.ts';
+import { KafkaConsumer } from '../../src/kafka.ts';
 import { NatsConsumer } from '../../src/nats.ts';
+import type { SenderPlan } from './crew.ts';
 
 /** A game server of the drill: tracks, makes sure it is on disk, says so, until it is killed or told to stop. */
-interface Plan {
-  readonly servers: string[];
+interface Plan extends SenderPlan {
   readonly directory: string;
   readonly sender: number;
   readonly generation: number;
-  readonly partitions: number;
-  readonly replicas: number;
-  readonly burst: number;
-  readonly pauseMs: number;
 }
 
 const USERS = 25;
 const plan = JSON.parse(process.argv[2] ?? '{}') as Plan;
 const { sender, generation } = plan;
-const ta = new Analytics(
-  new NatsConsumer({
-    servers: plan.servers,
-    stream: 'FLEET',
-    partitions: plan.partitions,
-    replicas: plan.replicas,
-    spool: { directory: plan.directory },
+const ta = new Analytics(consumerOf(plan), {
+  onError: () => {
+    // Trouble is what the drill is about; the account tells how it ended.
+  },
+});
+
+function consumerOf({ broker, servers, partitions, replicas, directory }: Plan): Consumer {
+  const engine = {
+    partitions,
+    replicas,
+    spool: { directory },
     durability: 'spool-first',
     workers: 1,
     ringBytes: 8 * 1024 * 1024,
     lingerMs: 20,
-    ackTimeoutMs: 2000,
-  }),
-  {
-    onError: () => {
-      // Trouble is what the drill is about; the account tells how it ended.
-    },
-  },
-);
+  } as const;
+  return broker === 'nats'
+    ? new NatsConsumer({ ...engine, servers, stream: 'FLEET', ackTimeoutMs: 2000 })
+    : // What the mock cluster has: topics on first use, and no ids for idempotent producers.
+      new KafkaConsumer({
+        ...engine,
+        brokers: servers,
+        topic: 'fleet',
+        provision: 'auto',
+        idempotent: false,
+      });
+}
+
 let isStopping = false;
 process.on('message', () => {
   isStopping = true;
