@@ -74,8 +74,12 @@ ${lines.join('\n')}
 `;
 }
 
+/** One drill of each row. */
 function readmeTable(runs: readonly Run[]): string {
-  const lines = runs.map(({ drill, finding }) => {
+  const firsts = runs.filter(
+    ({ drill }, at) => runs.findIndex(({ drill: { row } }) => row === drill.row) === at,
+  );
+  const lines = firsts.map(({ drill, finding }) => {
     const arrived =
       finding === undefined ? '**failed**' : `${finding.arrived} of ${finding.enqueued}`;
     return `| ${drill.fault} | ${drill.promise} | ${arrived} |`;
