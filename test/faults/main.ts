@@ -72,7 +72,10 @@ const flags = new Command('test:faults')
   .option('--quick', 'a few seconds each')
   .option('--full', 'as long as the fault table says: hours')
   .option('--soak <hours>', 'random drills with random seeds for so long, quick ones unless --full')
-  .option('--write', 'write docs/survival.md and the table of the README')
+  .option(
+    '--write',
+    'write docs/survival.md and the table of the README; with --only: the rows that ran',
+  )
   .parse()
   .opts<Flags>();
 console.log(`seed ${flags.seed}`);

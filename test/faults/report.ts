@@ -34,28 +34,50 @@ function reasonsOf({ dropped }: Finding): string {
   );
 }
 
-/** Writes docs/survival.md, and the table of the README. */
+/** Writes docs/survival.md and the table of the README. Rows that did not run stay as they are. */
 export function writeRuns(runs: readonly Run[], how: string): void {
-  const root = repositoryRoot();
-  writeFileSync(join(root, 'docs', 'survival.md'), survivalText(runs, how));
-  const readme = join(root, 'README.md');
+  const rows = new Map<RowNumber, Run[]>();
+  for (const run of runs) rows.set(run.drill.row, [...(rows.get(run.drill.row) ?? []), run]);
+  const survival = join(repositoryRoot(), 'docs', 'survival.md');
+  const sections = partsOf(readFileSync(survival, 'utf8').split(/^(?=## )/m), /^## (\w+)\n/);
+  for (const [row, its] of rows) sections.set(row, sectionOf(row, its));
+  writeFileSync(
+    survival,
+    `${survivalHead(how)}\n${inOrder(sections)
+      .map((section) => section.trimEnd())
+      .join('\n\n')}\n`,
+  );
+  const readme = join(repositoryRoot(), 'README.md');
   const text = readFileSync(readme, 'utf8');
   const [from, to] = [text.indexOf(README_BEGIN), text.indexOf(README_END)];
   if (from < 0 || to < from) throw new Error(`README.md has ${README_BEGIN} and ${README_END}`);
-  const before = text.slice(0, from + README_BEGIN.length);
-  writeFileSync(readme, `${before}\n\n${readmeTable(runs)}\n\n${text.slice(to)}`);
+  const lines = partsOf(text.slice(from, to).split('\n'), /^\| (\w+) \|/);
+  for (const [row, [first]] of rows) if (first !== undefined) lines.set(row, readmeLine(first));
+  const table = `${README_HEAD}\n${inOrder(lines).join('\n')}`;
+  writeFileSync(readme, `${text.slice(0, from)}${README_BEGIN}\n\n${table}\n\n${text.slice(to)}`);
 }
 
-function survivalText(runs: readonly Run[], how: string): string {
-  const rows = new Map<RowNumber, Run[]>();
-  for (const run of runs) rows.set(run.drill.row, [...(rows.get(run.drill.row) ?? []), run]);
+/** What is there already, by the row that the pattern's first group names. */
+function partsOf(parts: readonly string[], pattern: RegExp): Map<string, string> {
+  const byRow = new Map<string, string>();
+  for (const part of parts) {
+    const [, row = ''] = pattern.exec(part) ?? [];
+    if (row in CRITERIA) byRow.set(row, part);
+  }
+  return byRow;
+}
+
+function inOrder(parts: ReadonlyMap<string, string>): string[] {
+  return Object.keys(CRITERIA).flatMap((row) => parts.get(row) ?? []);
+}
+
+function survivalHead(how: string): string {
   return `# What survives what
 
 Made by \`${how}\`: real sending processes against a real receiver process, every record compared by its uuid with the sender's account. Each drill
 asserts the criterion of its row, word by word. E: records enqueued; D: different records at the receiver; "given up" is what the account says was dropped, by reason (X); K: the dead-letter
 file; "twice" counts repeated records, which the receiver drops by their \`#uuid\`.
-
-${[...rows].map(([row, its]) => sectionOf(row, its)).join('\n')}`;
+`;
 }
 
 function sectionOf(row: RowNumber, runs: readonly Run[]): string {
@@ -74,15 +96,10 @@ ${lines.join('\n')}
 `;
 }
 
-/** One drill of each row. */
-function readmeTable(runs: readonly Run[]): string {
-  const firsts = runs.filter(
-    ({ drill }, at) => runs.findIndex(({ drill: { row } }) => row === drill.row) === at,
-  );
-  const lines = firsts.map(({ drill, finding }) => {
-    const arrived =
-      finding === undefined ? '**failed**' : `${finding.arrived} of ${finding.enqueued}`;
-    return `| ${drill.fault} | ${drill.promise} | ${arrived} |`;
-  });
-  return `| fault | promise | arrived |\n|---|---|---|\n${lines.join('\n')}`;
+const README_HEAD = '| | fault | promise | arrived |\n|---|---|---|---|';
+
+function readmeLine({ drill, finding }: Run): string {
+  const arrived =
+    finding === undefined ? '**failed**' : `${finding.arrived} of ${finding.enqueued}`;
+  return `| ${drill.row} | ${drill.fault} | ${drill.promise} | ${arrived} |`;
 }

@@ -54,7 +54,7 @@ async function workersKilled(
   death: Death | 'terminate',
   { random, pick }: DrillTools,
 ): Promise<Finding> {
-  const kills = pick({ quick: 5, usual: death === 'terminate' ? 200 : 50, full: 1000 });
+  const kills = pick({ quick: 5, usual: death === 'terminate' ? 200 : 20, full: 1000 });
   const threads = new ThreadWatch();
   const orders = new BroadcastChannel(DEATH_CHANNEL);
   const receiver = await Receiver.start();

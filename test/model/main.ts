@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { explore } from './interleave.ts';
 import { LANE_LITMUSES } from './lane-cases.ts';
 import { MODEL_MISTAKES } from './mistakes.ts';
-import { runModel } from './run.ts';
+import { runModel, type Strike } from './run.ts';
 import { loadSubject, type Subject } from './subject.ts';
 import { Killed } from './world.ts';
 
@@ -11,6 +11,7 @@ interface Flags {
   readonly from: string;
   readonly litmus?: boolean;
   readonly mistakes?: boolean;
+  readonly strikes?: string;
 }
 
 interface Seeds {
@@ -34,6 +35,24 @@ async function runSeeds(subject: Subject, { from, count }: Seeds): Promise<void>
   console.log(`${count} seeds from ${from} in ${Date.now() - startMs} ms: ${JSON.stringify(sums)}`);
 }
 
+/** Ends a thread, or takes its lane away, at so many accesses of each seed, evenly spread: at all of them if there are fewer. */
+async function runStrikes(subject: Subject, { from, count }: Seeds, most: number): Promise<void> {
+  const startMs = Date.now();
+  let runs = 0;
+  for (let seed = from; seed < from + count; seed += 1) {
+    const { accesses } = await runModel(subject, { seed, strike: { access: 0, what: 'kill' } });
+    const step = Math.max(1, accesses / most);
+    for (let at = 1; at <= accesses; at += step) {
+      for (const what of ['kill', 'take over'] as const) {
+        const strike: Strike = { access: Math.floor(at), what };
+        await runModel(subject, { seed, strike });
+        runs += 1;
+      }
+    }
+  }
+  console.log(`${runs} strikes in ${count} seeds from ${from}, in ${Date.now() - startMs} ms`);
+}
+
 /** Whether the model finds each deliberate mistake. */
 async function runMistakes(seeds: Seeds): Promise<void> {
   for (const { mistake, mutation } of MODEL_MISTAKES) {
@@ -55,7 +74,9 @@ async function main(flags: Flags): Promise<void> {
     }
   }
   if (flags.mistakes === true) await runMistakes(seeds);
-  else await runSeeds(await loadSubject(), seeds);
+  else if (flags.strikes !== undefined) {
+    await runStrikes(await loadSubject(), seeds, Number(flags.strikes));
+  } else await runSeeds(await loadSubject(), seeds);
 }
 
 const flags = new Command('test:model')
@@ -63,6 +84,10 @@ const flags = new Command('test:model')
   .option('--seeds <n>', 'how many', '2000')
   .option('--from <n>', 'the first', String(Date.now() % 1_000_000))
   .option('--litmus', 'also every order of steps of all small cases (minutes)')
+  .option(
+    '--strikes <n>',
+    'instead: each seed again and again, with one death or loss of a lane at each of so many places',
+  )
   .option('--mistakes', 'instead: whether deliberate mistakes are found in so many seeds')
   .parse()
   .opts<Flags>();

@@ -17,12 +17,14 @@ export interface ModelResult {
   readonly kills: number;
   readonly takeovers: number;
   readonly events: number;
+  /** Accesses of turns to shared words and to the disk. */
+  readonly accesses: number;
 }
 
-/** What happens at a certain access of a certain turn instead of at random. */
+/** What happens at a certain access of a turn, and nothing else goes wrong; access 0 is none. */
 export interface Strike {
   readonly access: number;
-  readonly what: 'kill' | 'take over' | 'exit';
+  readonly what: 'kill' | 'take over';
 }
 
 const RUNS_MAX = 3;
@@ -102,6 +104,7 @@ class Model {
       kills: this.#kills,
       takeovers: this.#takeovers,
       events: this.#world.events,
+      accesses: this.#accesses,
     };
   }
 
