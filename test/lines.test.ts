@@ -10,8 +10,10 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { type CheckOptions, check, type LineProblem } from '../src/index.ts';
 import { faultOf } from '../src/lines/line-check.ts';
+import { LineScanner } from '../src/lines/line-scanner.ts';
 import { parseLogFileName } from '../src/lines/log-name.ts';
 import { RecordScanner } from '../src/lines/record-scanner.ts';
+import { UNSURE } from '../src/lines/scanner-places.ts';
 import { survey } from '../src/lines/survey.ts';
 import { javaLines, linesOf, pythonLines } from './log-lines.ts';
 import { newDirectory } from './support.ts';
@@ -106,6 +108,81 @@ test('what the scanner calls fine is a record by the reference, whatever stands 
     ),
     { numRuns: 3000, endOnFailure: true },
   );
+});
+
+/** What the line scanner says of each line: whether it is sure. */
+function sureOf(scanner: LineScanner, lines: readonly string[]): boolean[] {
+  const text = Buffer.from(` ${lines.join('\n')}\n`);
+  const ends = new Uint32Array(lines.length);
+  const count = scanner.scan(text, { from: 1, end: text.length }, ends);
+  assert.equal(count, lines.length);
+  let at = 1;
+  return lines.map((line, index) => {
+    const end = at + Buffer.byteLength(line);
+    const word = ends[index] ?? 0;
+    assert.equal(word & ~UNSURE, end, 'the line ends there');
+    at = end + 1;
+    return word < UNSURE;
+  });
+}
+
+test('the line scanner says of every line what the record scanner says', () => {
+  const scanner = LineScanner.open();
+  assert.ok(scanner);
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(records, fc.constantFrom(0, 1), fc.nat(), fc.string({ unit: 'binary' })), {
+        minLength: 1,
+        maxLength: 8,
+      }),
+      (drawn) => {
+        const lines = drawn.flatMap(([record, indent, cut, junk]) => {
+          const line = JSON.stringify(record, null, indent === 0 ? 0 : ' ').replaceAll('\n', '\r');
+          const at = cut % (line.length + 1);
+          const broken = line.slice(0, at) + junk.replaceAll('\n', ' ') + line.slice(at + 1);
+          return [line, line.slice(0, at), broken, ''];
+        });
+        assert.deepEqual(sureOf(scanner, lines), lines.map(isFine));
+      },
+    ),
+    { numRuns: 1000, endOnFailure: true },
+  );
+  const good = (linesOf(0, 5) + pythonLines(0, 5) + javaLines(0, 5)).trimEnd().split('\n');
+  assert.deepEqual(
+    sureOf(scanner, good),
+    good.map(() => true),
+  );
+  // Every byte of good lines, replaced: the places where a record may break.
+  for (const line of good.slice(3, 9)) {
+    const broken = Array.from({ length: line.length }, (_, at) =>
+      ['"', '}', ' ', '0', '\\', ','].map((mark) => line.slice(0, at) + mark + line.slice(at + 1)),
+    ).flat();
+    assert.deepEqual(sureOf(scanner, broken), broken.map(isFine));
+  }
+});
+
+test('lines beyond the memory of the line scanner, and more than it has room for, are told apart', () => {
+  const scanner = LineScanner.open();
+  assert.ok(scanner);
+  const [good = ''] = linesOf(0, 1).split('\n');
+  const long = good.replace('"u"', `"${'u'.repeat(2 * 1024 * 1024)}"`);
+  const half = good.replace('"u"', `"${'u'.repeat(600 * 1024)}"`);
+  assert.deepEqual(sureOf(scanner, [good, long, good, half, half, half]), [
+    true,
+    false,
+    true,
+    true,
+    true,
+    true,
+  ]);
+  const many = Array.from({ length: 20_000 }, (_, index) => (index % 2 === 0 ? '' : good));
+  assert.deepEqual(
+    sureOf(scanner, many),
+    many.map((line) => line !== ''),
+  );
+  const ends = new Uint32Array(3);
+  const text = Buffer.from(`${good}\n`.repeat(5));
+  assert.equal(scanner.scan(text, { from: 0, end: text.length }, ends), 3);
 });
 
 test('ordinary records are fine at first sight, without being parsed', () => {

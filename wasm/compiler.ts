@@ -1,25 +1,46 @@
+import { dirname } from 'node:path';
 import asc from 'assemblyscript/asc';
 
-/** Where the WebAssembly codec is written, and where its bytes go. */
-export const SOURCE_FILE = 'src/codec/assembly/index.ts';
-export const MODULE_FILE = 'src/codec/machine-bytes.ts';
+/** A WebAssembly module of the repository: where it is written, and where its bytes go. */
+export interface ModulePlan {
+  readonly source: string;
+  readonly target: string;
+  /** Name of the constant that carries it. */
+  readonly name: string;
+  readonly title: string;
+}
+
+export const MODULES: readonly ModulePlan[] = [
+  {
+    source: 'src/codec/assembly/index.ts',
+    target: 'src/codec/machine-bytes.ts',
+    name: 'MACHINE_BASE64',
+    title: 'The WebAssembly codec',
+  },
+  {
+    source: 'src/lines/assembly/index.ts',
+    target: 'src/lines/scanner-bytes.ts',
+    name: 'SCANNER_BASE64',
+    title: 'The WebAssembly scanner of log lines',
+  },
+];
 
 const LINE_BYTES = 72;
 
 /**
- * Compiles the codec of the repository at `root` and returns the text of the module that carries it.
+ * Compiles a module of the repository at `root` and returns the text of the file that carries it.
  *
  * @throws Error with the compiler's words
  */
-export async function compileModule(root: string): Promise<string> {
+export async function compileModule(root: string, plan: ModulePlan): Promise<string> {
   let bytes: Uint8Array | undefined;
   const { error, stderr } = await asc.main(
     [
-      SOURCE_FILE,
+      plan.source,
       '--baseDir',
       root,
       '--outFile',
-      'codec.wasm',
+      'module.wasm',
       '--runtime',
       'stub',
       '--optimizeLevel',
@@ -49,15 +70,15 @@ export async function compileModule(root: string): Promise<string> {
     },
   );
   if (error !== null || bytes === undefined) throw new Error(`${error}\n${stderr.toString()}`);
-  return moduleText(Buffer.from(bytes).toString('base64'));
+  return moduleText(plan, Buffer.from(bytes).toString('base64'));
 }
 
-function moduleText(base64: string): string {
+function moduleText({ source, name, title }: ModulePlan, base64: string): string {
   const lines = base64.match(new RegExp(`.{1,${LINE_BYTES}}`, 'g')) ?? [];
   return [
-    '// Made by `npm run wasm` from src/codec/assembly; a test compares it with its source.',
-    '/** The WebAssembly codec, in base64. */',
-    'export const MACHINE_BASE64: string = [',
+    `// Made by \`npm run wasm\` from ${dirname(source)}; a test compares it with its source.`,
+    `/** ${title}, in base64. */`,
+    `export const ${name}: string = [`,
     ...lines.map((line) => `  '${line}',`),
     "].join('');",
     '',

@@ -68,7 +68,7 @@ const VALUE_ZERO: number = ALL_NUMBERS | ALL_ZERO;
 const VALUE_LIST: number = ALL_LISTS;
 const VALUE_UNSURE = -1;
 
-interface Word {
+export interface Word {
   readonly bytes: Uint8Array;
   readonly code: number;
 }
@@ -87,12 +87,12 @@ const OWN_BITS: Readonly<Record<string, number>> = {
 const FIELD_NAMES: readonly string[] = [
   ...new Set([...Object.keys(OWN_BITS), ...LIFT_NAMES.filter((name) => name !== '')]),
 ];
-const FIELDS: readonly (readonly Word[])[] = byLength(
+export const FIELDS: readonly (readonly Word[])[] = byLength(
   FIELD_NAMES.map((name, index) => [name, OWN_BITS[name] ?? OTHER << index]),
 );
 /** By kind, what its properties must have in common; 0: nothing. */
-const KIND_RULES: readonly number[] = TYPE_NAMES.map((name) => ruleOf(name));
-const TYPES: readonly (readonly Word[])[] = byLength(
+export const KIND_RULES: readonly number[] = TYPE_NAMES.map((name) => ruleOf(name));
+export const TYPES: readonly (readonly Word[])[] = byLength(
   TYPE_NAMES.map((name, kind): [string, number] => [name, kind]).slice(1),
 );
 const LAST_TRACK_KIND = 3;

@@ -9,7 +9,9 @@ import {
   type LineFault,
   TOO_LONG,
 } from '../lines/line-check.ts';
+import type { LineScanner } from '../lines/line-scanner.ts';
 import { HEAD_BYTES } from '../lines/marks.ts';
+import { UNSURE } from '../lines/scanner-places.ts';
 
 /** A line that can't be sent. */
 export interface BadLine extends LineFault {
@@ -62,9 +64,14 @@ export class Load {
   /** Where the file goes on after this load. */
   after: ReadPlace = { offset: 0, lines: 0, crc: 0 };
   readonly #limits: LoadLimits;
+  readonly #scanner: LineScanner | undefined;
+  readonly #lineEnds: Uint32Array;
 
-  constructor(limits: LoadLimits) {
+  /** @param scanner of the thread; without one the reference looks at every line */
+  constructor(limits: LoadLimits, scanner: LineScanner | undefined) {
     this.#limits = limits;
+    this.#scanner = scanner;
+    this.#lineEnds = new Uint32Array(limits.recordsMax);
     this.text = { bytes: Buffer.allocUnsafe(limits.bytesMax + 1) };
     this.starts = new Uint32Array(limits.recordsMax);
     this.ends = new Uint32Array(limits.recordsMax);
@@ -114,22 +121,31 @@ export class Load {
   #take(filled: number, last: number, from: ReadPlace): void {
     const { bytes } = this.text;
     const isText = isUtf8(bytes.subarray(1, last));
+    const scanned = isText ? this.#scan(last) : undefined;
     let start = 1;
     let lines = 0;
     while (start <= last && this.count < this.#limits.recordsMax) {
-      const end = bytes.indexOf(NEWLINE, start);
+      const word = scanned?.[lines];
+      const end = word === undefined ? bytes.indexOf(NEWLINE, start) : word & ~UNSURE;
       if (end < 0 || end >= filled) break;
-      lines += 1;
-      const line = { line: from.lines + lines, byte: from.offset + start - 1 };
-      const fault = this.#faultOf(start, end, isText);
+      const line = { line: from.lines + lines + 1, byte: from.offset + start - 1 };
+      const fault = isSure(word) ? undefined : this.#faultOf(start, end, isText);
       if (fault === 'blank') this.blank += 1;
       else if (fault === undefined) this.#note(start, end, line);
       else this.bad.push({ ...fault, ...line, text: this.#shown(start, end) });
+      lines += 1;
       start = end + 1;
     }
     const crc = crc32(bytes.subarray(1, start), from.crc);
     this.after = { offset: from.offset + start - 1, lines: from.lines + lines, crc };
     this.#closeUp();
+  }
+
+  /** Ends of the first lines, each with UNSURE if it has to be looked at more closely. Undefined: there is no scanner. */
+  #scan(last: number): Uint32Array | undefined {
+    const span = { from: 1, end: last + 1 };
+    const count = this.#scanner?.scan(this.text.bytes, span, this.#lineEnds);
+    return count === undefined ? undefined : this.#lineEnds.subarray(0, count);
   }
 
   #faultOf(start: number, end: number, isText: boolean): LineFault | 'blank' | undefined {
@@ -205,6 +221,11 @@ export class Load {
     this.after = { offset, lines: from.lines + 1, crc };
     return true;
   }
+}
+
+/** Whether the scanner has found a line to be a record; undefined: it has not seen it. */
+function isSure(word: number | undefined): boolean {
+  return word !== undefined && word < UNSURE;
 }
 
 function isObject(line: Uint8Array): boolean {

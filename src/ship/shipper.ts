@@ -4,6 +4,7 @@ import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promi
 import { crc32 } from 'node:zlib';
 import { MillraceError } from '../base/errors.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
+import { LineScanner } from '../lines/line-scanner.ts';
 import { MARKS_NAME, MarkBook, notePlaceOfMarks } from '../lines/marks.ts';
 import type { ShipReadings } from '../metrics/ship-catalogue.ts';
 import { nodeFileSystem } from '../spool/file-system.ts';
@@ -83,6 +84,7 @@ export class Shipper {
   readonly #folder: LogFolder;
   readonly #quarantine: Quarantine;
   readonly #pace: Pace;
+  readonly #scanner: LineScanner | undefined = LineScanner.open();
   readonly #running = new Map<string, Promise<void>>();
   readonly #spareLoads: Load[] = [];
   readonly #begun = new Set<number>();
@@ -305,7 +307,7 @@ export class Shipper {
   }
 
   #takeLoad(): Load {
-    return this.#spareLoads.pop() ?? new Load(this.#plan.limits);
+    return this.#spareLoads.pop() ?? new Load(this.#plan.limits, this.#scanner);
   }
 
   #fail(file: TrackedFile, error: unknown): void {
