@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -236,6 +237,40 @@ describe('NATS JetStream', { skip }, () => {
     const account = await relay({ ...options, once: true });
     assert.deepEqual([account.delivered, account.imbalance], [300, 0]);
     assert.equal((await receiver.snapshot()).unique, 300);
+    await receiver.stop();
+  });
+
+  test('a message that is repeated within the window is stored once, later again; the receiver has its records once', async () => {
+    const line = {
+      '#type': 'track',
+      '#time': '2026-03-08 12:00:00.000',
+      '#event_name': 'e',
+      '#account_id': 'u',
+      '#uuid': randomUUID(),
+      properties: {},
+    };
+    const text = Buffer.from(`[${JSON.stringify(line)}\n`);
+    const one = { starts: Uint32Array.of(1), ends: Uint32Array.of(text.length - 1) };
+    /** Publishes the record by a sender that knows nothing of others; gives the messages that are in the stream then. */
+    const repeat = async (stream: string, duplicateWindowMs: number): Promise<number> => {
+      const { plan } = consumerOf(server, { stream, duplicateWindowMs });
+      const sink = CustomSink.open(plan.sink as CustomSinkConfig);
+      const outcome = await sink.deliver({ count: 1, text, ...one }, new AbortController().signal);
+      assert.equal(outcome.kind, 'delivered');
+      await sink.close();
+      return (await readStream(server.url, stream)).messages;
+    };
+    assert.equal(await repeat('WIDE', 120_000), 1);
+    assert.equal(await repeat('WIDE', 120_000), 1);
+    assert.equal(await repeat('NARROW', 100), 1);
+    await until(async () => (await repeat('NARROW', 100)) > 1, 'the window is over');
+    const receiver = await TestReceiver.start();
+    const from = `${server.url}/NARROW`;
+    const options = { from, url: receiver.url, appId: 'A', partitions: 4, leaseMs: 400 };
+    const account = await relay({ ...options, once: true });
+    assert.ok(account.delivered > 1);
+    assert.equal(account.imbalance, 0);
+    assert.equal((await receiver.snapshot()).unique, 1);
     await receiver.stop();
   });
 
