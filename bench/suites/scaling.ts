@@ -61,9 +61,14 @@ const KNOBS: readonly Knob[] = [
   },
 ];
 
+/** Each knob by itself, at every other setting. */
+const KNOBS_QUICK: readonly Knob[] = KNOBS.filter(({ key }) => key !== 'workers-lanes').map(
+  (knob) => ({ ...knob, settings: knob.settings.filter((_, index) => index % 2 === 0) }),
+);
+
 /** What each knob does, one at a time from the defaults: workers, lanes, ring, batch, compression, linger; and workers by lanes. */
 export async function* benchScaling(bench: SuiteRun): AsyncIterable<Section> {
-  for (const { key, title, load, settings } of KNOBS) {
+  for (const { key, title, load, settings } of bench.isQuick ? KNOBS_QUICK : KNOBS) {
     const task: Task =
       load === 'stream'
         ? { exercise: 'stream', seconds: bench.seconds }
