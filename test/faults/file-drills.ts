@@ -28,6 +28,8 @@ import { type Drill, type DrillTools, delay, type Finding, MIB } from './drill.t
 const HOUR_MS = 3_600_000;
 /** Longest line of what the writers write, in bytes. */
 const RECORD_BYTES_MAX = 400;
+/** What a process writes at once: those that share a file may each have looked at its size before another one wrote. */
+const WRITE_BYTES: number = 64 * 1024;
 const CLOCK_WORKER: string = new URL('../clock-worker.js', import.meta.url).pathname;
 /** An hour before clocks go back there, and an hour before they go forward. */
 const FALL_MS: number = Date.UTC(2026, 10, 1, 5);
@@ -38,18 +40,21 @@ interface Writers {
   readonly processes: number;
   readonly count: number;
   readonly maxSizeMb: number;
+  /** Whether each process has files of its own. */
+  readonly instance?: 'auto';
   /** After each hundred records, in ms. */
   readonly pauseMs: number;
 }
 
 /** Processes that write into one folder, by a clock that `moves` sets meanwhile. */
 async function write(
-  { directory, processes, count, maxSizeMb, pauseMs }: Writers,
+  { directory, processes, count, maxSizeMb, pauseMs, instance }: Writers,
   moves: (setMs: (ms: number) => void, isOver: () => boolean) => Promise<void>,
 ): Promise<void> {
   const clockFile = join(newDirectory(), 'clock');
   setClock(clockFile, FALL_MS);
-  const options = { workers: 2, rotate: 'hour', maxSizeMb, workerFile: CLOCK_WORKER };
+  const own = instance === undefined ? {} : { instance };
+  const options = { workers: 2, rotate: 'hour', maxSizeMb, workerFile: CLOCK_WORKER, ...own };
   const env = { MILLRACE_TEST_CLOCK: clockFile, TZ: 'America/New_York' };
   let isOver = false;
   const runs = Promise.all(
@@ -87,6 +92,8 @@ function prove({ directory, processes, count, maxSizeMb }: Writers): Written {
     assert.ok(parseName(name) !== undefined, `${name} is a log file`);
     over = Math.max(over, statSync(join(directory, name)).size - maxSizeMb * MIB);
     const text = readFileSync(join(directory, name), 'utf8');
+    // A file that was begun as the hour ended may be empty.
+    if (text === '') continue;
     assert.ok(text.endsWith('\n'), `${name} ends with a whole line`);
     for (const line of text.trimEnd().split('\n')) {
       const { '#uuid': uuid } = JSON.parse(line) as { '#uuid': string };
@@ -97,7 +104,6 @@ function prove({ directory, processes, count, maxSizeMb }: Writers): Written {
   }
   const enqueued = processes * count;
   assert.deepEqual([lines, seen.size], [enqueued, enqueued]);
-  assert.ok(over <= RECORD_BYTES_MAX, `a file is ${over} bytes above its size`);
   const finding = { enqueued, arrived: seen.size, dropped: {}, duplicates: 0 };
   return { finding, files: names.length, over };
 }
@@ -137,9 +143,10 @@ function jumpFrom(ms: number, random: (below: number) => number): number {
 }
 
 /** Eight processes on one folder, as fast as they can, while hours pass: rotation by size and hour together. */
-async function rotation({ pick }: DrillTools): Promise<Finding> {
+async function rotation(files: 'own' | 'shared', { pick }: DrillTools): Promise<Finding> {
   const writers: Writers = {
     directory: newDirectory(),
+    ...(files === 'own' ? { instance: 'auto' } : {}),
     processes: 8,
     count: pick({ quick: 2000, usual: 100_000, full: 1_000_000 }),
     maxSizeMb: 1,
@@ -154,8 +161,10 @@ async function rotation({ pick }: DrillTools): Promise<Finding> {
     }
   });
   const rate = (writers.processes * writers.count) / ((performance.now() - startMs) / 1000);
-  const { finding, files, over } = prove(writers);
-  const measured = `${Math.round(rate / 1000)} 000 lines a second by 8 processes (their starts included), ${hours} hours, ${files} files, at most ${over} bytes above their size`;
+  const { finding, files: made, over } = prove(writers);
+  const bound = files === 'own' ? RECORD_BYTES_MAX : writers.processes * WRITE_BYTES;
+  assert.ok(over <= bound, `a file is ${over} bytes above its size`);
+  const measured = `${Math.round(rate / 1000)} 000 lines a second by 8 processes (their starts included), ${hours} hours, ${made} files, at most ${over} bytes above their size`;
   return { ...finding, measured };
 }
 
@@ -314,10 +323,17 @@ export const FILE_DRILLS: readonly Drill[] = [
   },
   {
     row: 'F28',
-    id: 'F28',
-    fault: 'eight processes write one folder, rotated by hour and size',
+    id: 'F28a',
+    fault: "eight processes write one folder, rotated by hour and size, `instance: 'auto'`",
     promise: 'every record in one file, once; files keep their size',
-    run: rotation,
+    run: (tools) => rotation('own', tools),
+  },
+  {
+    row: 'F28',
+    id: 'F28b',
+    fault: 'eight processes write the same files, rotated by hour and size',
+    promise: 'every record in one file, once; above its size by one write a process at most',
+    run: (tools) => rotation('shared', tools),
   },
   {
     row: 'F29',
