@@ -48,10 +48,6 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
     },
   },
   {
-    mistake: 'what gives way in the moment of a release is forgotten',
-    mutation: { file: 'worker/in-flight', from: 'state.add(IN_HAND, from - to);', to: '' },
-  },
-  {
     mistake: 'a second batch goes out because the disk did not take the first',
     mutation: {
       file: 'worker/stream-pace',
