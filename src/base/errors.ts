@@ -47,6 +47,11 @@ export class MillraceError extends Error {
   }
 }
 
+/** What an error says, whatever was thrown. */
+export function textOfError(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 const SHOWN_CHARACTERS_MAX = 64;
 
 /** A value as an error message shows it: one line, at most 64 characters, never throwing. */

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import { OptionReader } from '../engine/option-reader.ts';
 import { addReason } from '../lines/survey.ts';
 import { FileSink, prepareDirectory } from '../sink/file.ts';
@@ -241,6 +241,6 @@ function batchOf(lines: readonly string[]): Batch {
 
 function unavailable(place: string, error: unknown): MillraceError {
   if (error instanceof MillraceError) return error;
-  const words = error instanceof Error ? error.message : String(error);
+  const words = textOfError(error);
   return new MillraceError('MILLRACE_UNAVAILABLE', `${place}: ${words}`, error);
 }

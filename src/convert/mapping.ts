@@ -1,5 +1,5 @@
 import { parse } from 'yaml';
-import { MillraceError, show } from '../base/errors.ts';
+import { MillraceError, show, textOfError } from '../base/errors.ts';
 import { resolveZone, type Zone } from '../codec/time-text.ts';
 import { OptionReader } from '../engine/option-reader.ts';
 import { TYPE_NAMES } from '../record/types.ts';
@@ -77,7 +77,7 @@ export function parseMapping(text: string): Mapping {
   try {
     value = parse(text);
   } catch (error) {
-    const words = error instanceof Error ? error.message : String(error);
+    const words = textOfError(error);
     throw new MillraceError('MILLRACE_OPTIONS', `mapping: ${words}`, error);
   }
   return readMapping(value);

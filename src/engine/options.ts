@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { show } from '../base/errors.ts';
+import { show, textOfError } from '../base/errors.ts';
 import type { BodyLevel } from '../codec/gzip.ts';
 import { LANE_BYTES_MAX, LANE_BYTES_MIN } from '../lane/layout.ts';
 import { parseEndpoint } from '../sink/endpoint.ts';
@@ -532,7 +532,7 @@ export function readSinkOptions(reader: OptionReader): unknown {
   try {
     return structuredClone(options);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = textOfError(error);
     reader.fail(`sinkOptions can't go to the workers, only plain data can: ${why}`);
     return undefined;
   }

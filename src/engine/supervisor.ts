@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina, type Piscina as Pool } from 'piscina';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
 import type { LedgerWriter } from '../lane/ledger.ts';
 import type { DeathReason } from '../lane/readings.ts';
@@ -15,7 +15,7 @@ import type {
 import { endProbe } from '../worker/gate.ts';
 import type { Seat } from './seat.ts';
 import { ThreadRoster } from './thread-roster.ts';
-import { Triage, type TriageParts, textOf, type Verdict } from './triage.ts';
+import { Triage, type TriageParts, type Verdict } from './triage.ts';
 import { workerFlags } from './worker-flags.ts';
 
 /** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
@@ -454,7 +454,7 @@ export class Supervisor {
     this.#diedOf = error;
     if (this.#isClosed) return;
     this.#parts.onError(
-      new MillraceError('MILLRACE_WORKER', `a worker thread died: ${textOf(error)}`, error),
+      new MillraceError('MILLRACE_WORKER', `a worker thread died: ${textOfError(error)}`, error),
     );
   }
 

@@ -1,4 +1,4 @@
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import type { DeathReason } from '../lane/readings.ts';
 import { CRASHED } from '../lane/settlement.ts';
 import type { TurnCare } from '../worker/contract.ts';
@@ -230,7 +230,7 @@ export class Triage {
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_POISON',
-        `a record of lane ${seat.name} was dropped, because workers die of it: ${textOf(error)}`,
+        `a record of lane ${seat.name} was dropped, because workers die of it: ${textOfError(error)}`,
         error,
       ),
     );
@@ -250,7 +250,7 @@ export class Triage {
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_GIVEN_UP',
-        `lane ${seat.name} is given up, because workers die of it: ${textOf(error)}. ${canSave ? SAVED : fateOf(seat)}`,
+        `lane ${seat.name} is given up, because workers die of it: ${textOfError(error)}. ${canSave ? SAVED : fateOf(seat)}`,
         error,
       ),
     );
@@ -260,7 +260,7 @@ export class Triage {
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_WORKER',
-        `lane ${seat.name} has lost ${crashes} workers in a row without progress: ${textOf(error)}`,
+        `lane ${seat.name} has lost ${crashes} workers in a row without progress: ${textOfError(error)}`,
         error,
       ),
     );
@@ -283,9 +283,4 @@ function acquit(patient: Patient): void {
 /** Whether a record comes before another, by their numbers. */
 function isBefore(seq: number, other: number): boolean {
   return ((seq - other) | 0) < 0;
-}
-
-/** What an error says, whatever was thrown. */
-export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

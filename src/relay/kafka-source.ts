@@ -1,4 +1,5 @@
 import type { EachBatchPayload, Producer } from 'kafkajs';
+import { textOfError } from '../base/errors.ts';
 import { within } from './deadline.ts';
 import { KafkaFeed } from './kafka-feed.ts';
 import { KafkaMember } from './kafka-member.ts';
@@ -12,7 +13,6 @@ import {
   readKafkaStates,
   readMembers,
   readPlaces,
-  textOf,
   unavailable,
 } from './kafka-topic.ts';
 import type { Feed, PartitionWork, Source, SourceHost, Upstream } from './source.ts';
@@ -224,7 +224,7 @@ class KafkaSource implements Source {
       this.#isAnswering = true;
     } catch (error) {
       if (this.#isAnswering && !this.#isClosing) {
-        this.#host.onTrouble(`${topic} can't be looked at: ${textOf(error)}`);
+        this.#host.onTrouble(`${topic} can't be looked at: ${textOfError(error)}`);
       }
       this.#isAnswering = false;
     }
@@ -241,7 +241,7 @@ class KafkaSource implements Source {
         await producer.send({ topic, acks: ACKS_ALL, messages });
         return;
       } catch (error) {
-        this.#host.onTrouble(`${topic} takes no dead letters: ${textOf(error)}`);
+        this.#host.onTrouble(`${topic} takes no dead letters: ${textOfError(error)}`);
         await new Promise((resolve) => setTimeout(resolve, BURY_RETRY_MS));
       }
     }

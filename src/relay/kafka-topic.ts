@@ -1,5 +1,5 @@
 import type { Admin, Kafka, MemberDescription } from 'kafkajs';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import { type KafkaServer, loadKafka, openKafka } from '../broker/kafka.ts';
 import { within } from './deadline.ts';
 import type { PartitionState } from './source.ts';
@@ -68,11 +68,7 @@ export async function linkKafka(config: KafkaSourceConfig): Promise<KafkaLinks> 
 export function unavailable({ server, topic }: KafkaSourceConfig, error: unknown): MillraceError {
   if (error instanceof MillraceError) return error;
   const place = `Kafka at ${server.brokers.join(', ')}, topic ${topic}`;
-  return new MillraceError('MILLRACE_UNAVAILABLE', `${place}: ${textOf(error)}`, error);
-}
-
-export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return new MillraceError('MILLRACE_UNAVAILABLE', `${place}: ${textOfError(error)}`, error);
 }
 
 /** Where all partitions of the topic and the group in them stand, by partition. */

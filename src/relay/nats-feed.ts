@@ -7,6 +7,7 @@ import type {
   JetStreamClient,
   JetStreamManager,
 } from '@nats-io/jetstream';
+import { textOfError } from '../base/errors.ts';
 import { ENCODING_HEADER, GZIP } from '../broker/messages.ts';
 import { MessageBuffer } from './message-buffer.ts';
 import type { Feed, SourceMessage, TakeLimits } from './source.ts';
@@ -100,7 +101,7 @@ export class NatsFeed implements Feed {
         await this.#readOnce();
       } catch (error) {
         if (this.#isClosed) return;
-        const message = error instanceof Error ? error.message : String(error);
+        const message = textOfError(error);
         this.#parts.onTrouble(`partition ${this.partition} can't be read: ${message}`);
         await delay(TROUBLE_MS);
       }

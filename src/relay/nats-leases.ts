@@ -1,4 +1,5 @@
 import type { KV, KvEntry, KvWatchEntry } from '@nats-io/kv';
+import { textOfError } from '../base/errors.ts';
 import { codeOf } from '../broker/nats.ts';
 
 /**
@@ -162,7 +163,7 @@ export class NatsLeases {
     } catch (error) {
       const code = codeOf(error);
       if (code === WRONG_REVISION) return this.#compare(partition, lease);
-      return { kind: 'unknown', message: error instanceof Error ? error.message : String(error) };
+      return { kind: 'unknown', message: textOfError(error) };
     }
   }
 
@@ -176,7 +177,7 @@ export class NatsLeases {
       if (present.owner !== this.#self) return { kind: 'lost' };
       return { kind: 'held', settled: Math.max(present.settled, lease.settled) };
     } catch (error) {
-      return { kind: 'unknown', message: error instanceof Error ? error.message : String(error) };
+      return { kind: 'unknown', message: textOfError(error) };
     }
   }
 

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import type { JetStreamClient, JetStreamManager } from '@nats-io/jetstream';
 import type { KV } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/transport-node';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import {
   connectNats,
   covers,
@@ -130,7 +130,7 @@ export class NatsSource implements Source {
       })
       .catch((error: unknown) => {
         this.#isConnected = false;
-        this.#host.onTrouble(error instanceof Error ? error.message : String(error));
+        this.#host.onTrouble(textOfError(error));
       })
       .finally(() => {
         this.#isTicking = false;

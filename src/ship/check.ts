@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Readable } from 'node:stream';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import { OptionReader } from '../engine/option-reader.ts';
 import { addReason, type SurveyReport, type SurveyTask, survey } from '../lines/survey.ts';
 import { SurveyPool } from './survey-pool.ts';
@@ -245,6 +245,6 @@ function bytesOf(file: string): number {
 }
 
 function unreadable(file: string, error: unknown): MillraceError {
-  const words = error instanceof Error ? error.message : String(error);
+  const words = textOfError(error);
   return new MillraceError('MILLRACE_UNAVAILABLE', `${file} can't be read: ${words}`, error);
 }

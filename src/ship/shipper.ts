@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
 import { LineScanner } from '../lines/line-scanner.ts';
 import { MARKS_NAME, MarkBook, notePlaceOfMarks } from '../lines/marks.ts';
@@ -149,7 +149,7 @@ export class Shipper {
     try {
       notePlaceOfMarks(directory, stateDirectory);
     } catch (error) {
-      const message = `${directory} can't be told that its checkpoint is in ${stateDirectory}, so that a writer may remove files there before they are shipped: ${wordsOf(error)}`;
+      const message = `${directory} can't be told that its checkpoint is in ${stateDirectory}, so that a writer may remove files there before they are shipped: ${textOfError(error)}`;
       this.#tools.onError(new MillraceError('MILLRACE_UNAVAILABLE', message, error));
     }
   }
@@ -311,7 +311,7 @@ export class Shipper {
   }
 
   #fail(file: TrackedFile, error: unknown): void {
-    const words = wordsOf(error);
+    const words = textOfError(error);
     file.close();
     file.retryAtMs = performance.now() + RETRY_MS;
     // A packed file that is not complete yet, for one, is told of once.
@@ -438,7 +438,7 @@ export class Shipper {
   }
 
   #tell(fileName: string, error: unknown): void {
-    const message = `${fileName} can't be shipped now: ${wordsOf(error)}`;
+    const message = `${fileName} can't be shipped now: ${textOfError(error)}`;
     this.#tools.onError(new MillraceError('MILLRACE_UNAVAILABLE', message, error));
   }
 }
@@ -463,15 +463,11 @@ function guard<T>(directory: string, work: () => T): T {
     return work();
   } catch (error) {
     if (error instanceof MillraceError) throw error;
-    const message = `the folder ${directory} can't be shipped: ${wordsOf(error)}`;
+    const message = `the folder ${directory} can't be shipped: ${textOfError(error)}`;
     throw new MillraceError('MILLRACE_UNAVAILABLE', message, error);
   }
 }
 
 function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
-}
-
-function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

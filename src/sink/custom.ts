@@ -1,5 +1,6 @@
 import { pathToFileURL } from 'node:url';
 import { threadId } from 'node:worker_threads';
+import { textOfError } from '../base/errors.ts';
 import { checkOutcome, configTrouble, type SinkOutcome } from './outcomes.ts';
 import { RecordBatch } from './record-batch.ts';
 import type { AttemptFacts, Batch, Outcome, Sink } from './sink.ts';
@@ -76,14 +77,16 @@ export class CustomSink implements Sink {
       inner = await inTime(this.#open(), signal);
     } catch (error) {
       if (error === LATE) return late('open');
-      return configTrouble(`the sink ${this.#config.module} can't be opened: ${textOf(error)}`);
+      return configTrouble(
+        `the sink ${this.#config.module} can't be opened: ${textOfError(error)}`,
+      );
     }
     try {
       const given: unknown = await inTime(invoke(inner, view, signal), signal);
       return checkOutcome(given, { count: view.count, bytes: view.lines().length });
     } catch (error) {
       if (error === LATE || signal.aborted) return late('deliver');
-      const message = `the sink threw: ${textOf(error)}`;
+      const message = `the sink threw: ${textOfError(error)}`;
       return { kind: 'retry', reason: 'network', message, budget: 'normal' };
     }
   }
@@ -193,8 +196,4 @@ function isSink(value: unknown): value is RecordSink {
     isAbsentOrFunction(memberOf(value, 'flush')) &&
     isAbsentOrFunction(memberOf(value, 'close'))
   );
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

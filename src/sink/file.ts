@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import { FileLock } from './file-lock.ts';
 import { type DiskSign, type FileSystem, nodeFileSystem, signalling } from './file-system.ts';
 import { FileTail } from './file-tail.ts';
@@ -93,7 +93,7 @@ export function prepareDirectory(
   } catch (error) {
     throw new MillraceError(
       'MILLRACE_OPTIONS',
-      `directory ${directory} can't be written: ${textOf(error)}`,
+      `directory ${directory} can't be written: ${textOfError(error)}`,
       error,
     );
   }
@@ -249,7 +249,7 @@ export class FileSink implements Sink {
     const rest: Outcome = {
       kind: 'retry',
       reason: isFull ? 'disk_full' : 'disk',
-      message: textOf(error),
+      message: textOfError(error),
       budget: 'normal',
     };
     return count === 0 ? rest : { kind: 'partial', count, sentBytes, rest };
@@ -439,7 +439,7 @@ export class FileSink implements Sink {
       });
       this.#upkeep?.tick(this.#file?.path);
     } catch (error) {
-      throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOf(error)}`, error);
+      throw new MillraceError('MILLRACE_UNAVAILABLE', `the log file: ${textOfError(error)}`, error);
     }
   }
 
@@ -460,8 +460,4 @@ function scheduleOf(
 
 function codeOf(error: unknown): string {
   return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

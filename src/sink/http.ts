@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, ProxyAgent } from 'undici';
+import { textOfError } from '../base/errors.ts';
 import { BodyMemory } from '../codec/body-memory.ts';
 import { type BodyLevel, jsonBody } from '../codec/gzip.ts';
 import type { Machine } from '../codec/machine.ts';
@@ -197,7 +198,7 @@ function secretsOf({ appId, endpoint, headers, proxy }: HttpSinkConfig): Secrets
 
 function failureOf(error: unknown, signal: AbortSignal): Outcome {
   const code = codeOf(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const message = textOfError(error);
   return {
     kind: 'retry',
     reason: signal.aborted ? 'timeout' : reasonOf(code),

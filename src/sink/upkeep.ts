@@ -3,6 +3,7 @@ import { chmod, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/p
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { textOfError } from '../base/errors.ts';
 import { type FileMark, readAllMarks } from '../lines/marks.ts';
 import { type LogName, parseName } from './rotation.ts';
 
@@ -80,7 +81,7 @@ export class Upkeep {
     let isAllDone = true;
     const files = await this.#list().catch((error: unknown) => {
       const work = this.#rules.packAfterMs === undefined ? 'remove' : 'pack';
-      failures.push({ work, message: `${this.#directory}: ${textOf(error)}` });
+      failures.push({ work, message: `${this.#directory}: ${textOfError(error)}` });
       return [];
     });
     const finished = files.filter(
@@ -112,7 +113,7 @@ export class Upkeep {
     } catch (error) {
       const isGone = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(file.path);
       if (!isGone && !this.#abort.signal.aborted) {
-        failures.push({ work: kind, message: `${file.path}: ${textOf(error)}` });
+        failures.push({ work: kind, message: `${file.path}: ${textOfError(error)}` });
       }
       return false;
     }
@@ -167,7 +168,7 @@ export class Upkeep {
       });
       return (file) => shippers.every((marks) => isDone(file, marks.get(file.inode)));
     } catch (error) {
-      failures.push({ work: 'remove', message: `${this.#directory}: ${textOf(error)}` });
+      failures.push({ work: 'remove', message: `${this.#directory}: ${textOfError(error)}` });
       return () => false;
     }
   }
@@ -202,10 +203,6 @@ export class Upkeep {
 function isDone({ bytes, isPacked }: FinishedFile, mark: FileMark | undefined): boolean {
   if (mark === undefined) return bytes === 0;
   return isPacked ? mark.packedBytes === bytes : mark.offset >= bytes;
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Makes the file for this process alone. False: another one is at work on it. */

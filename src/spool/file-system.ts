@@ -15,6 +15,7 @@ import {
   utimesSync,
   writeSync,
 } from 'node:fs';
+import { textOfError } from '../base/errors.ts';
 
 /**
  * The part of the file system that the spool uses. Every call blocks and throws what Node throws; tests put
@@ -133,7 +134,7 @@ export interface DiskFailure {
 export function failureOf(error: unknown): DiskFailure {
   return {
     failed: FULL_CODES.has(codeOf(error)) ? 'disk_full' : 'disk',
-    message: error instanceof Error ? error.message : String(error),
+    message: textOfError(error),
   };
 }
 

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { BACKLOG_MIB_WORD, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import {
@@ -236,7 +236,7 @@ export class BacklogTurn {
   }
 
   #tell(error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = textOfError(error);
     this.#tools.onTrouble(
       error instanceof MillraceError ? error : new MillraceError('MILLRACE_SPOOL', message, error),
     );

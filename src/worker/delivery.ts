@@ -1,4 +1,4 @@
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import type { LedgerWriter, RequestOutcome, WorkerCounter } from '../lane/ledger.ts';
 import { DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
 import { retryDelayMs } from '../sink/retry.ts';
@@ -175,7 +175,7 @@ export class Delivery {
     } catch (error) {
       job.leave?.();
       // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
-      const message = error instanceof Error ? error.message : String(error);
+      const message = textOfError(error);
       return { kind: 'retry', reason: 'network', message, budget: 'few' };
     } finally {
       clearTimeout(timer);

@@ -1,4 +1,4 @@
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { BACKLOG_MIB_WORD, type Control } from '../lane/control.ts';
 import {
@@ -155,7 +155,7 @@ export class LaneSpool {
       return file;
     } catch (error) {
       const cause = error instanceof MillraceError ? error.cause : error;
-      this.#fail({ ...failureOf(cause), message: messageOf(error) });
+      this.#fail({ ...failureOf(cause), message: textOfError(error) });
       return undefined;
     }
   }
@@ -342,10 +342,6 @@ export class LaneSpool {
       new MillraceError('MILLRACE_SPOOL', `the spool takes no record now: ${message}`),
     );
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** The disk, with a watch on how long it takes to be sure. */

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { textOfError } from '../base/errors.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { MODE_RUN, MODE_SAVE, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import { ROUND_DONE, ROUND_KEPT } from '../lane/layout.ts';
@@ -236,7 +237,7 @@ export class StreamPace implements Pace {
       noteDiskWork(this.#tools);
       this.#rounds.end(round, ROUND_DONE);
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = textOfError(error);
       this.#rounds.end(round, ROUND_KEPT, message);
     }
   }
