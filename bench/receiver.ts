@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, inflateRawSync } from 'node:zlib';
 import { readBody, roomFor } from '../src/receiver/body.ts';
 import { MARK_DISTANCE_MIN, RECORD_MARK } from './events.ts';
 import { quantilesOf } from './measure.ts';
@@ -11,6 +11,8 @@ import type { ReceiverMessage, ReceiverTotals } from './receiver-process.ts';
  */
 const BODY_BYTES_MAX: number = 64 * 1024 * 1024;
 const MARK: Buffer = Buffer.from(RECORD_MARK);
+const GZIP_HEADER_BYTES = 10;
+const GZIP_FLAGS_AT = 3;
 const SENT_MARK = /"sent_us":(\d+)/g;
 const REPLY = '{"code":0,"status":1,"success":true}';
 
@@ -58,13 +60,21 @@ function countMarks(json: Buffer): number {
 }
 
 function unpack({ headers, url }: IncomingMessage, body: Buffer): Buffer {
-  if (headers.compress === 'gzip' || headers['content-encoding'] === 'gzip')
-    return gunzipSync(body, { chunkSize: roomFor(body) });
+  if (headers.compress === 'gzip' || headers['content-encoding'] === 'gzip') return gunzip(body);
   if (!headers['content-type']?.includes('urlencoded') || url === '/sync_server') return body;
   // Sensors Analytics: a form with the batch in base64.
   const form = new URLSearchParams(body.toString('latin1'));
   const data = Buffer.from(form.get('data_list') ?? form.get('data') ?? '', 'base64');
-  return form.get('gzip') === '1' ? gunzipSync(data, { chunkSize: roomFor(data) }) : data;
+  return form.get('gzip') === '1' ? gunzip(data) : data;
+}
+
+/** Without the checksum, an eighth of the receiver's time: a broken body would be missed by its marks. */
+function gunzip(body: Buffer): Buffer {
+  const chunkSize = roomFor(body);
+  const isPlainHeader = body[GZIP_FLAGS_AT] === 0;
+  return isPlainHeader
+    ? inflateRawSync(body.subarray(GZIP_HEADER_BYTES), { chunkSize })
+    : gunzipSync(body, { chunkSize });
 }
 
 function noteLatencies(json: Buffer): void {
