@@ -1,5 +1,10 @@
+import { Machine } from '../../src/codec/machine.ts';
 import { finishedRecord } from '../events.ts';
+import { FilledLane, LANE_RECORDS } from '../filled-lane.ts';
 import { at, type Peer } from './peer.ts';
+
+/** What an HTTP worker has to compute, without calls, threads and network: the most that one core could deliver. */
+export const COMPUTING_ALONE = 'frames → JSON → gzip alone, one core';
 
 /** No products: what the others are measured against. */
 export const BASELINES: readonly Peer[] = [
@@ -18,6 +23,25 @@ export const BASELINES: readonly Peer[] = [
           if (characters === 0) throw new Error('nothing was made');
           return performance.now();
         },
+        close: async () => undefined,
+      };
+    },
+  },
+  {
+    name: COMPUTING_ALONE,
+    needs: undefined,
+    goesTo: 'nowhere',
+    open: () => {
+      const machine = Machine.open();
+      const lane = new FilledLane();
+      const read = lane.reader(machine);
+      return {
+        track: (index) => {
+          if (index % LANE_RECORDS !== 0) return;
+          read();
+          lane.gzip('fast', machine);
+        },
+        flush: async () => performance.now(),
         close: async () => undefined,
       };
     },
