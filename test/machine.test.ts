@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { packBatch } from '../src/broker/messages.ts';
+import { BodyMemory } from '../src/codec/body-memory.ts';
 import { DefinitionLog, SuperSlots } from '../src/codec/definitions.ts';
 import { FrameEncoder, NO_SUPER, type SuperProperties } from '../src/codec/encode.ts';
 import { Machine } from '../src/codec/machine.ts';
@@ -22,6 +24,7 @@ import { RecordBatch } from '../src/sink/record-batch.ts';
 import { PendingBatch } from '../src/worker/batcher.ts';
 import { compileModule, MODULES } from '../wasm/compiler.ts';
 import { callArbitrary, superArbitrary, textArbitrary } from './record-arbitrary.ts';
+import { layOut } from './sink-contract.ts';
 import { repositoryRoot } from './support.ts';
 
 const LIMITS = { recordsMax: 300, bytesMax: 1 << 20, lingerMs: 1 };
@@ -299,9 +302,15 @@ test('the machine puts each record into the partition, the place and the message
       fc.array(record, { minLength: 1, maxLength: 40 }),
       fc.constantFrom(1, 7, 16, 4096),
       (lines, partitions) => {
-        const packing = { partitions, message: 'batch', level: 'none', bytesMax: 1 << 20 } as const;
+        const packing = {
+          partitions,
+          message: 'batch',
+          level: 'none',
+          memory: new BodyMemory(),
+          bytesMax: 1 << 20,
+        } as const;
         const batch = RecordBatch.of(lines);
-        const told = (chains: ReturnType<typeof packBatch>) =>
+        const told = ({ chains }: ReturnType<typeof packBatch>) =>
           chains
             .flat()
             .map(({ payload, ...facts }) => ({ ...facts, text: Buffer.from(payload).toString() }))
@@ -324,14 +333,40 @@ test('more records or bytes than the machine has room for are spread all the sam
         JSON.stringify({ '#account_id': `u${n % 50}`, n, pad: 'x'.repeat(pad) }),
       ),
     );
-  const packing = { partitions: 4, message: 'batch', level: 'none', machine } as const;
+  const memory = new BodyMemory();
+  const packing = { partitions: 4, message: 'batch', level: 'none', machine, memory } as const;
   for (const batch of [of(SPREAD_RECORDS_MAX + 1, 0), of(300, 5000), of(600, 1000)]) {
     const bytesMax = 100_000;
-    const messages = packBatch(batch, { ...packing, bytesMax }).flat();
+    const messages = packBatch(batch, { ...packing, bytesMax }).chains.flat();
     assert.ok(messages.every(({ payload }) => payload.length <= bytesMax));
     const lines = messages.flatMap(({ payload }) =>
       Buffer.from(payload).toString().trimEnd().split('\n'),
     );
     assert.equal(new Set(lines).size, batch.count);
+  }
+});
+
+// What lets the sinks of brokers read the engine's own memory.
+test('messages do not change when the memory of their batch does', () => {
+  const lines = Array.from({ length: 50 }, (_, n) =>
+    JSON.stringify({ '#account_id': `u${n % 9}`, '#uuid': `${n}`, pad: 'x'.repeat(100) }),
+  );
+  const memory = new BodyMemory();
+  for (const message of ['batch', 'record'] as const) {
+    for (const level of ['none', 'fast'] as const) {
+      for (const machine of [openMachine(), undefined]) {
+        const { text, starts, ends } = layOut(lines, '\n');
+        const batch = new RecordBatch({ count: lines.length, text, starts, ends }, 'borrowed');
+        const packing = { partitions: 4, message, level, machine, memory, bytesMax: 2000 };
+        const { chains, release } = packBatch(batch, packing);
+        text.fill(0);
+        const found = chains.flat().flatMap(({ payload, isPacked }) => {
+          const plain = isPacked ? gunzipSync(payload) : Buffer.from(payload);
+          return plain.toString().trimEnd().split('\n');
+        });
+        assert.deepEqual(found.toSorted(), lines.toSorted());
+        release();
+      }
+    }
   }
 });

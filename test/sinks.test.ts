@@ -389,3 +389,44 @@ test('a batch laid out by the engine and one made of lines are the same to a sin
   assert.equal(new RecordBatch(part).key(0), 'b');
   assert.deepEqual(new RecordBatch(part).lines(), RecordBatch.of(lines).lines(1));
 });
+
+test('a borrowed batch says the same as one with bytes of its own, and stands in the memory it was made of', () => {
+  const lines = ['{"#account_id":"a","#uuid":"1"}', '{"#account_id":"ü","#uuid":"2"}', '{"n":3}'];
+  const { text, starts, ends } = layOut(lines, '\n');
+  const part = { count: 2, text, starts: starts.subarray(1), ends: ends.subarray(1) };
+  const said = (batch: RecordBatch) => ({
+    lines: Buffer.from(batch.lines()).toString(),
+    array: Buffer.from(batch.jsonArray()).toString(),
+    gathered: Buffer.from(batch.gather([1, 0])).toString(),
+    ends: [...batch.lineEnds],
+    records: [0, 1].map((index) => [
+      batch.text(index),
+      Buffer.from(batch.bytes(index)).toString(),
+      batch.key(index),
+      batch.uuid(index),
+      batch.partition(index, 16),
+    ]),
+  });
+  const [own, borrowed] = [new RecordBatch(part), new RecordBatch(part, 'borrowed')];
+  assert.deepEqual(said(borrowed), said(own));
+  assert.equal(borrowed.lines().buffer, text.buffer);
+  text.fill(0);
+  assert.equal(own.text(1), lines[2]);
+});
+
+test('only a sink that says so is given the engine’s own memory', async () => {
+  const module = join(newDirectory(), 'keeping.mjs');
+  writeFileSync(
+    module,
+    `export function open({ borrows, kept }) {
+  return { borrows, deliver(batch) { kept.push(batch.lines()); return { kind: 'delivered' }; } };
+}`,
+  );
+  const batch = layOut(['{"n":1}'], '\n');
+  for (const borrows of [true, false, undefined]) {
+    const kept: Uint8Array[] = [];
+    const sink = CustomSink.open({ kind: 'custom', module, options: { borrows, kept } });
+    await sink.deliver(batch, new AbortController().signal);
+    assert.equal(kept[0]?.buffer === batch.text.buffer, borrows === true);
+  }
+});

@@ -1,5 +1,6 @@
 import type { Message, Producer } from 'kafkajs';
 import { MillraceError } from '../base/errors.ts';
+import { BodyMemory } from '../codec/body-memory.ts';
 import { Machine } from '../codec/machine.ts';
 import type { RecordSink } from '../sink/custom.ts';
 import type { SinkOutcome } from '../sink/outcomes.ts';
@@ -33,8 +34,10 @@ const KAFKA_PLAIN = 0;
  * or not at all; the next one of the same users is sent when it is acknowledged.
  */
 class KafkaSink implements RecordSink {
+  readonly borrows = true;
   readonly #options: KafkaSinkOptions;
   readonly #machine: Machine | undefined = Machine.open();
+  readonly #memory = new BodyMemory();
   #producer: Promise<Producer> | undefined;
   /** The lanes of a thread take turns: sequence numbers of an idempotent producer leave no room for two at once. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -51,11 +54,19 @@ class KafkaSink implements RecordSink {
 
   async #send(batch: RecordBatch, signal: AbortSignal): Promise<SinkOutcome> {
     const { topic, partitions, message, level } = this.#options;
-    const machine = this.#machine;
-    const packing = { partitions, message, level, machine, bytesMax: MESSAGE_BYTES_MAX };
-    const messages = packBatch(batch, packing).flat();
+    if (signal.aborted) {
+      return { kind: 'retry', message: 'deliveries before it took too long', reason: 'timeout' };
+    }
+    const { chains, release } = packBatch(batch, {
+      partitions,
+      message,
+      level,
+      machine: this.#machine,
+      memory: this.#memory,
+      bytesMax: MESSAGE_BYTES_MAX,
+    });
+    const messages = chains.flat();
     try {
-      signal.throwIfAborted();
       const producer = await this.#opened();
       await producer.send({
         topic,
@@ -70,6 +81,7 @@ class KafkaSink implements RecordSink {
       return outcomeOf(error, signal);
     }
     const sentBytes = messages.reduce((sum, { payload }) => sum + payload.length, 0);
+    release();
     return { kind: 'delivered', sentBytes };
   }
 

@@ -1,3 +1,4 @@
+import type { BodyMemory } from '../codec/body-memory.ts';
 import { type BodyLevel, gzip } from '../codec/gzip.ts';
 import type { Machine } from '../codec/machine.ts';
 import { spread } from '../codec/spread.ts';
@@ -21,6 +22,8 @@ export interface Packing {
   /** How batch messages are compressed. */
   readonly level: BodyLevel;
   readonly machine: Machine | undefined;
+  /** Where payloads are put. */
+  readonly memory: BodyMemory;
   /** Longest payload in bytes. A longer single record is a message of its own, for the caller to refuse. */
   readonly bytesMax: number;
 }
@@ -28,45 +31,62 @@ export interface Packing {
 /** Name of the header that tells how a payload is packed, and its value. */
 export const ENCODING_HEADER = 'Content-Encoding';
 export const GZIP = 'gzip';
-/** A record alone is too short to get shorter. */
-const NOT_PACKED: Pick<Packing, 'level' | 'machine'> = { level: 'none', machine: undefined };
 
 /**
  * The messages of a batch, in chains: a message of a chain must be acknowledged before the next is sent, so that a failure in
- * between can't change the order of a user's records. Chains know nothing of each other.
+ * between can't change the order of a user's records. Chains know nothing of each other. Nothing in them is the batch's memory.
  */
-export function packBatch(batch: RecordBatch, packing: Packing): PartitionMessage[][] {
+export interface PackedBatch {
+  readonly chains: readonly (readonly PartitionMessage[])[];
+  /** Takes the payloads' memory back: they are acknowledged, and nobody may look at them any more. */
+  readonly release: () => void;
+}
+
+/** Looks at the batch's memory only until it returns. */
+export function packBatch(batch: RecordBatch, packing: Packing): PackedBatch {
   return packing.message === 'record' ? packRecords(batch, packing) : packRuns(batch, packing);
 }
 
-function packRecords(batch: RecordBatch, packing: Packing): PartitionMessage[][] {
+function packRecords(batch: RecordBatch, packing: Packing): PackedBatch {
+  const { partitions, memory } = packing;
+  const lines = memory.take(batch.lines().length);
+  lines.set(batch.lines());
   const chains = new Map<string, PartitionMessage[]>();
+  let at = 0;
   for (let index = 0; index < batch.count; index += 1) {
     const key = batch.key(index);
-    const partition = batch.partition(index, packing.partitions);
-    const message = messageOf(batch.bytes(index), {
-      partition,
+    const end = at + batch.byteLength(index);
+    // A record alone is too short to get shorter.
+    const message: PartitionMessage = {
+      partition: batch.partition(index, partitions),
+      payload: lines.subarray(at, end),
+      isPacked: false,
       id: batch.uuid(index),
       key,
-      packing: NOT_PACKED,
-    });
+    };
+    at = end + 1;
     const chain = chains.get(key);
     if (chain === undefined) chains.set(key, [message]);
     else chain.push(message);
   }
-  return [...chains.values()];
+  return { chains: [...chains.values()], release: () => memory.giveBack(lines) };
 }
 
-function packRuns(batch: RecordBatch, packing: Packing): PartitionMessage[][] {
-  const { machine, partitions, bytesMax } = packing;
-  const runs = machine && spread(batch.lines(), partitions, machine);
-  if (runs === undefined || runs.some(({ lines }) => lines.length > bytesMax)) {
-    return packRunsSlowly(batch, packing);
+function packRuns(batch: RecordBatch, packing: Packing): PackedBatch {
+  const { machine, partitions, bytesMax, memory, level } = packing;
+  const records = { lines: batch.lines(), ends: batch.lineEnds };
+  const found = machine && spread(records, partitions, { machine, memory });
+  if (found === undefined || found.runs.some(({ lines }) => lines.length > bytesMax)) {
+    return { chains: packRunsSlowly(batch, packing), release: () => undefined };
   }
-  return runs.map(({ partition, count, first, last, lines }) => {
+  const chains = found.runs.map(({ partition, count, first, last, lines }) => {
     const id = runId(batch, { first, last, count });
-    return [messageOf(lines, { partition, id, key: undefined, packing })];
+    return [messageOf(lines, { partition, id, packing })];
   });
+  const release = () => memory.giveBack(found.memory);
+  if (level === 'none') return { chains, release };
+  release();
+  return { chains, release: () => undefined };
 }
 
 /** The same without the machine, or for more than it holds. */
@@ -99,7 +119,6 @@ function packRun(
         messageOf(batch.gather(run), {
           partition,
           id: runId(batch, { first: run[0] ?? 0, last: run.at(-1) ?? 0, count: run.length }),
-          key: undefined,
           packing,
         }),
       );
@@ -126,12 +145,11 @@ function messageOf(
   {
     packing: { level, machine },
     ...facts
-  }: Pick<PartitionMessage, 'partition' | 'id' | 'key'> & {
-    readonly packing: Pick<Packing, 'level' | 'machine'>;
-  },
+  }: Pick<PartitionMessage, 'partition' | 'id'> & { readonly packing: Packing },
 ): PartitionMessage {
-  if (level === 'none') return { ...facts, isPacked: false, payload: plain };
-  return { ...facts, isPacked: true, payload: gzip(plain, level, { machine }) };
+  if (level === 'none') return { ...facts, key: undefined, isPacked: false, payload: plain };
+  const payload = gzip(plain, level, { machine });
+  return { ...facts, key: undefined, isPacked: true, payload };
 }
 
 /**
@@ -163,7 +181,7 @@ export async function sendChains<T>(
   return failure;
 }
 
-/** Remembers the ids of the latest acknowledged messages, so that a repeated batch sends only what is missing. */
+/** Remembers the latest acknowledged messages of batches that will be repeated, so that only what is missing is sent. */
 export class AckedIds {
   readonly #ids = new Set<string>();
   readonly #max: number;
@@ -173,7 +191,7 @@ export class AckedIds {
   }
 
   has(id: string | undefined): boolean {
-    return id !== undefined && this.#ids.has(id);
+    return id !== undefined && this.#ids.size > 0 && this.#ids.has(id);
   }
 
   add(id: string | undefined): void {

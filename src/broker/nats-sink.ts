@@ -1,6 +1,7 @@
 import type { JetStreamClient } from '@nats-io/jetstream';
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { MillraceError } from '../base/errors.ts';
+import { BodyMemory } from '../codec/body-memory.ts';
 import { Machine } from '../codec/machine.ts';
 import type { RecordSink } from '../sink/custom.ts';
 import type { SinkOutcome } from '../sink/outcomes.ts';
@@ -39,6 +40,12 @@ const HEADER_BYTES = 1024;
 /** JetStream's words for "no room": the store failed, no resources, too many messages or bytes. */
 const NO_ROOM: ReadonlySet<number> = new Set([10_023, 10_047, 10_077, 10_110, 10_122, 10_159]);
 
+const LATE: SinkOutcome = {
+  kind: 'retry',
+  message: 'no connection within the time of an attempt',
+  reason: 'timeout',
+};
+
 interface Link {
   readonly connection: NatsConnection;
   readonly jetStream: JetStreamClient;
@@ -48,9 +55,11 @@ interface Link {
 
 /** Publishes batches to a JetStream stream; a batch is delivered when the stream has acknowledged all of it. */
 class NatsSink implements RecordSink {
+  readonly borrows = true;
   readonly #options: NatsSinkOptions;
   readonly #acked: AckedIds = new AckedIds();
   readonly #machine: Machine | undefined = Machine.open();
+  readonly #memory = new BodyMemory();
   #link: Promise<Link> | undefined;
 
   constructor(options: NatsSinkOptions) {
@@ -66,23 +75,38 @@ class NatsSink implements RecordSink {
     }
     const { partitions, message, level, inFlight } = this.#options;
     const limit = (link.connection.info?.max_payload ?? 1024 * 1024) - HEADER_BYTES;
-    const machine = this.#machine;
-    const chains = packBatch(batch, { partitions, message, level, machine, bytesMax: limit });
+    if (signal.aborted) return LATE;
+    const { chains, release } = packBatch(batch, {
+      partitions,
+      message,
+      level,
+      machine: this.#machine,
+      memory: this.#memory,
+      bytesMax: limit,
+    });
     if (chains.some((chain) => chain.some(({ payload }) => payload.length > limit))) {
       return { kind: 'bisect', message: `a record is longer than ${limit} bytes` };
     }
-    let sentBytes = 0;
+    const sent: PartitionMessage[] = [];
     const failure = await sendChains(chains, {
       inFlight,
       send: async (each) => {
         if (this.#acked.has(each.id)) return;
         signal.throwIfAborted();
         await this.#publish(link, each);
-        this.#acked.add(each.id);
-        sentBytes += each.payload.length;
+        sent.push(each);
       },
     });
-    return failure === undefined ? { kind: 'delivered', sentBytes } : outcomeOf(failure);
+    // Nobody hears of a delivery that is late: it will be repeated, too.
+    if (failure !== undefined || signal.aborted) {
+      for (const { id } of sent) this.#acked.add(id);
+    }
+    if (failure !== undefined) return outcomeOf(failure);
+    release();
+    return {
+      kind: 'delivered',
+      sentBytes: sent.reduce((sum, each) => sum + each.payload.length, 0),
+    };
   }
 
   async #publish(

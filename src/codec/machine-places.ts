@@ -75,7 +75,7 @@ export const CODES_AT = 6884352;
 export const MEMORY_BYTES = 6946816;
 
 /**
- * Of `spread`, where the compressor's steps are otherwise: the end of each record's run in the text, its partition; and by partition where
+ * Of `spread`, where the compressor's steps are otherwise: where in the text each record's line break is, its partition; and by partition where
  * its run ends, how many records it has, and which are its first and last.
  */
 export const SPREAD_RECORDS_MAX = 8192;

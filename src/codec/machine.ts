@@ -44,7 +44,7 @@ export interface MachineCalls {
   forgetTime(): void;
   doubleText(value: number): number;
   deflate(length: number, isEnd: number): number;
-  spread(length: number, partitions: number): number;
+  spread(count: number, partitions: number): void;
 }
 
 /** The part of the global that is used here; its types are a browser's library otherwise. */

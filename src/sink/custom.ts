@@ -26,6 +26,11 @@ export interface SinkContext {
  */
 export interface RecordSink {
   /**
+   * True: `deliver` looks at the batch only before it settles and before its signal aborts, and keeps no view of it. Then the
+   * batch is the engine's own memory, and a copy is saved.
+   */
+  readonly borrows?: boolean;
+  /**
    * Attempts one delivery, and says what came of it. Called again with the same records after 'retry'. A throw counts as
    * 'retry'. `signal` aborts when the attempt has taken too long (`timeoutMs`); what is settled after that is not heard.
    */
@@ -71,7 +76,6 @@ export class CustomSink implements Sink {
   }
 
   async #attempt(batch: Batch, signal: AbortSignal): Promise<Outcome> {
-    const view = new RecordBatch(batch);
     let inner: RecordSink;
     try {
       inner = await inTime(this.#open(), signal);
@@ -81,6 +85,7 @@ export class CustomSink implements Sink {
         `the sink ${this.#config.module} can't be opened: ${textOfError(error)}`,
       );
     }
+    const view = new RecordBatch(batch, inner.borrows === true ? 'borrowed' : 'own');
     try {
       const given: unknown = await inTime(invoke(inner, view, signal), signal);
       return checkOutcome(given, { count: view.count, bytes: view.lines().length });

@@ -19,14 +19,15 @@ export class RecordBatch {
   readonly #text: RecordText = new RecordText();
   #readIndex = -1;
 
-  /** @param batch laid out as the engine does it; its bytes are copied */
-  constructor({ count, text, starts, ends }: Batch) {
+  /**
+   * @param batch laid out as the engine does it
+   * @param memory 'own': its bytes are copied. 'borrowed': they are the engine's, and so are all views of them.
+   */
+  constructor({ count, text, starts, ends }: Batch, memory: 'own' | 'borrowed' = 'own') {
     const from = starts[0] ?? 0;
     const to = count === 0 ? from : (ends[count - 1] ?? 0) + 1;
-    // Of its own memory, and not filled with zeros first.
-    const own: Uint8Array = Buffer.allocUnsafeSlow(to - from);
-    own.set(text.subarray(from, to));
-    this.#bytes = new Uint8Array(own.buffer as ArrayBuffer);
+    const run = text.subarray(from, to) as Bytes;
+    this.#bytes = memory === 'own' ? copyOf(run) : run;
     this.#starts = new Uint32Array(count);
     this.#ends = new Uint32Array(count);
     for (let index = 0; index < count; index += 1) {
@@ -70,6 +71,11 @@ export class RecordBatch {
     return this.#view({ from: this.#rangeOf(from).from, to: this.#rangeOf(to - 1).to + 1 });
   }
 
+  /** Where the line break of each record is in `lines()`. */
+  get lineEnds(): Uint32Array {
+    return this.#ends;
+  }
+
   /** Length of record `index` in bytes, without the line break. */
   byteLength(index: number): number {
     const { from, to } = this.#rangeOf(index);
@@ -81,7 +87,7 @@ export class RecordBatch {
     let length = 0;
     for (const index of indexes) length += this.byteLength(index) + 1;
     const gathered = new Uint8Array(length);
-    const source = Buffer.from(this.#bytes.buffer);
+    const source = this.#buffer;
     let at = 0;
     // Copied by place: a view of each record would cost more than its bytes.
     for (const index of indexes) {
@@ -140,12 +146,17 @@ export class RecordBatch {
     return { from, to };
   }
 
+  get #buffer(): Buffer {
+    const { buffer, byteOffset, length } = this.#bytes;
+    return Buffer.from(buffer, byteOffset, length);
+  }
+
   #view({ from, to }: TextRange): Bytes {
-    return new Uint8Array(this.#bytes.buffer, from, to - from);
+    return this.#bytes.subarray(from, to) as Bytes;
   }
 
   #decode({ from, to }: TextRange): string {
-    return Buffer.from(this.#bytes.buffer, from, to - from).toString();
+    return this.#buffer.toString('utf8', from, to);
   }
 
   /** A JSON text; its escapes are rare, so that a parser is seldom needed. */
@@ -153,4 +164,11 @@ export class RecordBatch {
     const text = this.#decode(range);
     return text.includes('\\') ? String(JSON.parse(`"${text}"`)) : text;
   }
+}
+
+/** In memory of its own, that is not filled with zeros first. */
+function copyOf(bytes: Uint8Array): Bytes {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  copy.set(bytes);
+  return new Uint8Array(copy.buffer);
 }

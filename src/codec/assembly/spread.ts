@@ -1,18 +1,14 @@
 import {
   PACKED_AT,
   PLAIN_AT,
-  PLAIN_BYTES,
   RUN_COUNTS_AT,
   RUN_ENDS_AT,
   RUN_FIRSTS_AT,
   RUN_LASTS_AT,
   SPREAD_ENDS_AT,
   SPREAD_PARTITIONS_AT,
-  SPREAD_PARTITIONS_MAX,
-  SPREAD_RECORDS_MAX,
 } from '../machine-places';
 
-const NEWLINE: u8 = 0x0a;
 const QUOTE: u8 = 0x22;
 const BACKSLASH: u8 = 0x5c;
 const COMMA: u8 = 0x2c;
@@ -30,14 +26,13 @@ const DISTINCT = memory.data<u8>([0x23, 0x64, 0x69, 0x73, 0x74, 0x69, 0x6e, 0x63
 const DISTINCT_BYTES: usize = 12;
 
 /**
- * Copies the records of the first `length` bytes at PLAIN_AT, lines of JSON, to PACKED_AT, those of a partition together and in order, and notes what is
- * where. Returns how many records there are; 0: more bytes, records or partitions than there is room for.
+ * Copies `count` records at PLAIN_AT, lines of JSON with their line breaks at SPREAD_ENDS_AT, to PACKED_AT, those of a partition together and in
+ * order, and notes what is where.
  */
-export function spread(length: u32, partitions: u32): u32 {
-  if (length > <u32>PLAIN_BYTES || partitions > <u32>SPREAD_PARTITIONS_MAX) return 0;
+export function spread(count: u32, partitions: u32): void {
   memory.fill(RUN_ENDS_AT, 0, <usize>partitions * 4);
   memory.fill(RUN_COUNTS_AT, 0, <usize>partitions * 4);
-  const count = sort(PLAIN_AT + <usize>length, partitions);
+  sort(<usize>count, partitions);
   let total: u32 = 0;
   for (let partition: usize = 0; partition < <usize>partitions; partition += 1) {
     const bytes = load<u32>(RUN_ENDS_AT + partition * 4);
@@ -47,14 +42,13 @@ export function spread(length: u32, partitions: u32): u32 {
   }
   let from: usize = PLAIN_AT;
   for (let record: usize = 0; record < <usize>count; record += 1) {
-    const end = load<u32>(SPREAD_ENDS_AT + record * 4);
+    const next = PLAIN_AT + <usize>load<u32>(SPREAD_ENDS_AT + record * 4) + 1;
     const run = RUN_ENDS_AT + <usize>load<u32>(SPREAD_PARTITIONS_AT + record * 4) * 4;
-    const bytes = <usize>end - from;
+    const bytes = next - from;
     copy(from, bytes, PACKED_AT + <usize>load<u32>(run));
     store<u32>(run, load<u32>(run) + <u32>bytes);
-    from = end;
+    from = next;
   }
-  return count;
 }
 
 /** Exactly these bytes: the next run may stand behind them already. */
@@ -69,33 +63,21 @@ function copy(from: usize, length: usize, to: usize): void {
   v128.store(to + last, v128.load(from + last));
 }
 
-/** Finds the records, and the partition of each. */
-function sort(end: usize, partitions: u32): u32 {
-  let count: usize = 0;
-  for (let from: usize = PLAIN_AT; from < end; count += 1) {
-    if (count == <usize>SPREAD_RECORDS_MAX) return 0;
-    const next = endOfLine(from, end);
-    const partition = <usize>(hashOfKey(from, next - 1) % partitions);
-    store<u32>(SPREAD_ENDS_AT + count * 4, <u32>next);
-    store<u32>(SPREAD_PARTITIONS_AT + count * 4, <u32>partition);
+/** Finds the partition of each record. */
+function sort(count: usize, partitions: u32): void {
+  let from: usize = PLAIN_AT;
+  for (let record: usize = 0; record < count; record += 1) {
+    const end = PLAIN_AT + <usize>load<u32>(SPREAD_ENDS_AT + record * 4);
+    const partition = <usize>(hashOfKey(from, end) % partitions);
+    store<u32>(SPREAD_PARTITIONS_AT + record * 4, <u32>partition);
     const bytes = RUN_ENDS_AT + partition * 4;
     const records = RUN_COUNTS_AT + partition * 4;
-    if (load<u32>(records) == 0) store<u32>(RUN_FIRSTS_AT + partition * 4, <u32>count);
-    store<u32>(RUN_LASTS_AT + partition * 4, <u32>count);
+    if (load<u32>(records) == 0) store<u32>(RUN_FIRSTS_AT + partition * 4, <u32>record);
+    store<u32>(RUN_LASTS_AT + partition * 4, <u32>record);
     store<u32>(records, load<u32>(records) + 1);
-    store<u32>(bytes, load<u32>(bytes) + <u32>(next - from));
-    from = next;
+    store<u32>(bytes, load<u32>(bytes) + <u32>(end + 1 - from));
+    from = end + 1;
   }
-  return <u32>count;
-}
-
-/** Place behind the line break; JSON has none but those between records. */
-function endOfLine(from: usize, end: usize): usize {
-  for (let at = from; at < end; at += 16) {
-    const marks = i8x16.bitmask(i8x16.eq(v128.load(at), i8x16.splat(NEWLINE)));
-    if (marks != 0) return min(end, at + <usize>ctz(marks) + 1);
-  }
-  return end;
 }
 
 /** The number that sink/record-text.ts gives the user of the record in `[from, end)`. */
