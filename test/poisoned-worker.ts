@@ -8,7 +8,7 @@ let runtime: WorkerRuntime | undefined;
 
 /**
  * A worker entry as ours, but a thread dies of every batch that has the word `poison` in it; MILLRACE_TEST_POISON says how:
- * 'exit' at once, 'late' by an error that is thrown after the call, 'memory' by using up its heap.
+ * 'exit' at once, 'late' by an error that is thrown after the call, 'memory' by using up its heap, 'process' with all the process.
  */
 export default function turn(task: TurnTask): Promise<TurnEnd> {
   runtime ??= WorkerRuntime.start(workerData, ({ sink }, machine) =>
@@ -23,6 +23,9 @@ function die(): void {
   switch (process.env.MILLRACE_TEST_POISON) {
     case 'exit':
       process.exit(7);
+      break;
+    case 'process':
+      process.kill(process.pid, 'SIGKILL');
       break;
     case 'memory': {
       const kept: unknown[] = [];

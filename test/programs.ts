@@ -1,6 +1,7 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { AggregatorRegistry } from 'prom-client';
@@ -30,6 +31,7 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   golden: runGolden,
   'kill-worker': killWorkerWhileBlocked,
   memory: measureMemory,
+  replay: replaySpool,
   'spool-beside': spoolBeside,
   'spool-forever': spoolForever,
   'spool-signal': spoolAndWait,
@@ -335,6 +337,26 @@ async function spoolForever([
     await ta.flush();
     process.send?.(index + 1);
   }
+}
+
+/** Delivers what a spool holds, by a worker entry that may die of it, and sends the final account. */
+async function replaySpool([
+  url = '',
+  directory = '',
+  deadLetter = '',
+  workerFile = '',
+]: readonly string[]): Promise<void> {
+  const ta = new Analytics(
+    consumerOf('async', url, {
+      workers: 1,
+      batchSize: 20,
+      spool: { directory },
+      deadLetter,
+      workerFile: new URL(workerFile, import.meta.url),
+    }),
+  );
+  while (ta.stats().recovered === 0 || ta.stats().spooled > 0) await delay(5);
+  send(await ta.close());
 }
 
 /** Leaves 100 records in a spool that as many processes as said have at the same time. */

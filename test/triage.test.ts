@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { type Crash, CrashStreak, type Remedy } from '../src/engine/crash-streak.ts';
 import {
@@ -8,7 +10,7 @@ import {
   type MillraceError,
   type Stats,
 } from '../src/index.ts';
-import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+import { assertBalanced, newDirectory, runProgram, TestReceiver, until } from './support.ts';
 
 const PATIENCE_MS = 1000;
 const POISONED = new URL('./poisoned-worker.js', import.meta.url);
@@ -57,8 +59,11 @@ test('a lane is given up after eight deaths, and the time its workers are given'
 });
 
 test('a record is dropped when it has killed three workers alone, but not the fourth in a row', () => {
-  const remedies = crashes(30, { everyMs: 1, of: (index) => ({ culprit: Math.floor(index / 3) }) });
-  const drops = remedies.flatMap((remedy, index) => (remedy === 'drop-head' ? [index] : []));
+  const remedies = crashes(30, {
+    everyMs: 1,
+    of: (index) => ({ culprit: `ring ${Math.floor(index / 3)}` }),
+  });
+  const drops = remedies.flatMap((remedy, index) => (remedy === 'drop' ? [index] : []));
   assert.deepEqual(drops, [2, 5, 8]);
 });
 
@@ -70,8 +75,8 @@ test('deaths that other lanes may have to do with are no reason to give a lane u
 });
 
 test('deaths of several records prove nothing of any', () => {
-  const remedies = crashes(30, { everyMs: 1, of: (index) => ({ culprit: index % 2 }) });
-  assert.ok(!remedies.includes('drop-head'));
+  const remedies = crashes(30, { everyMs: 1, of: (index) => ({ culprit: `ring ${index % 2}` }) });
+  assert.ok(!remedies.includes('drop'));
 });
 
 interface Run {
@@ -155,6 +160,113 @@ test('a record that kills is found while the other lanes of the thread are busy'
   assert.equal(stats.dropped.crashed, 1);
   assert.equal(stats.delivered, tracked - 1);
   assert.ok(!run.errors.some(({ code }) => code === 'MILLRACE_GIVEN_UP'));
+});
+
+const RECORDS = 200;
+
+function trackPoisoned(run: Run, poison: readonly number[]): void {
+  for (let index = 0; index < RECORDS; index += 1) {
+    track(run, index, poison.includes(index) ? 'poison' : 'water');
+  }
+}
+
+/**
+ * Asserts that all but the poison has arrived, in order by user, and that the poison is in the dead-letter file. A thread that dies late
+ * may have sent it before.
+ */
+async function assertIsolated(poison: readonly number[], deadLetter: string): Promise<void> {
+  const events = await receiver.events();
+  const lasts = new Map<unknown, number>();
+  const found = new Set<number>();
+  for (const { '#account_id': user, properties } of events) {
+    const { index } = properties as { index: number };
+    if (!found.has(index)) assert.ok(index > (lasts.get(user) ?? -1), `${index} is in order`);
+    lasts.set(user, Math.max(index, lasts.get(user) ?? -1));
+    found.add(index);
+  }
+  for (const index of poison) found.delete(index);
+  assert.equal(found.size, RECORDS - poison.length);
+  const letters = readFileSync(deadLetter, 'utf8').trimEnd().split('\n');
+  const dead = letters.map((line) => JSON.parse(line) as { reason: string; record: object });
+  assert.deepEqual(
+    dead.map(({ record }) => (record as { properties: { index: number } }).properties.index).sort(),
+    poison,
+  );
+  for (const { reason } of dead) assert.equal(reason, 'workers die of it');
+}
+
+// Goal: the same for records on disk, where what kills stays, and comes up again after every death. Method: all records go through the
+// spool; two of one user are poison.
+test('a record on disk that kills whoever has it is found, and its neighbours arrive', async () => {
+  process.env.MILLRACE_TEST_POISON = 'late';
+  const poison = [123, 143];
+  const directory = newDirectory();
+  const deadLetter = join(directory, 'dead.jsonl');
+  const spool = { directory };
+  const run = open({ lanes: 2, spool, durability: 'spool-first', deadLetter });
+  trackPoisoned(run, poison);
+  const { ta, errors } = run;
+  await ta.flush();
+  await until(() => ta.stats().spooled === 0, 'the spool is empty');
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, RECORDS - poison.length);
+  assert.equal(stats.dropped.crashed, poison.length);
+  assert.equal(stats.dropped.expired, poison.length);
+  assert.equal(errors.filter(({ code }) => code === 'MILLRACE_POISON').length, poison.length);
+  assert.ok(!errors.some(({ code }) => code === 'MILLRACE_GIVEN_UP'));
+  await assertIsolated(poison, deadLetter);
+});
+
+const POISON = 123;
+
+/** Leaves a spool with poison in it, as a process does that never reaches its receiver. */
+async function leavePoison(poison: number, spool: { directory: string }): Promise<void> {
+  const unreachable = { url: 'http://127.0.0.1:1', workerFile: undefined };
+  const run = open({ lanes: 2, spool, durability: 'spool-first', ...unreachable });
+  trackPoisoned(run, [poison]);
+  await run.ta.flush();
+  const stats = await run.ta.close({ timeoutMs: 100 });
+  assertBalanced(stats);
+  assert.equal(stats.spooled, RECORDS);
+}
+
+test('a record that an earlier run left and that kills whoever has it is found, and its neighbours arrive', async () => {
+  process.env.MILLRACE_TEST_POISON = 'exit';
+  const directory = newDirectory();
+  const deadLetter = join(directory, 'dead.jsonl');
+  const spool = { directory };
+  await leavePoison(POISON, spool);
+  const { ta, errors } = open({ lanes: 2, spool, deadLetter });
+  await until(
+    () => ta.stats().recovered === RECORDS && ta.stats().spooled === 0,
+    'all is replayed',
+  );
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, RECORDS - 1);
+  assert.equal(stats.dropped.crashed, 1);
+  assert.ok(!errors.some(({ code }) => code === 'MILLRACE_GIVEN_UP'));
+  await assertIsolated([POISON], deadLetter);
+});
+
+// Goal: what ends the whole process is found by the processes that come after it. Method: a worker entry that kills the process.
+test('a record that ends every process that replays it is found by those who come later', async () => {
+  const directory = newDirectory();
+  const deadLetter = join(directory, 'dead.jsonl');
+  await leavePoison(POISON, { directory });
+  const env = { MILLRACE_TEST_POISON: 'process' };
+  const args = [receiver.url, directory, deadLetter, './poisoned-worker.js'];
+  let starts = 1;
+  let end = await runProgram('replay', args, { env });
+  for (; end.signal === 'SIGKILL'; starts += 1) {
+    assert.ok(starts < 20, 'it comes to an end');
+    end = await runProgram('replay', args, { env });
+  }
+  assert.equal(end.code, 0, end.stderr);
+  assertBalanced(end.messages[0] as Stats);
+  await assertIsolated([POISON], deadLetter);
+  assert.ok(starts > 3, 'no record is given up that killed less than three processes');
 });
 
 /** Tracks only poison, until every lane is given up. */

@@ -5,6 +5,7 @@ import { Analytics, AsyncBatchConsumer, type MillraceError } from '../index.ts';
 import {
   dumpSpool,
   type LaneReport,
+  type ReplayReport,
   repairSpool,
   type SpoolReport,
   verifySpool,
@@ -39,7 +40,9 @@ export function spoolCommand(): Command {
     .action(verify);
   spool
     .command('repair')
-    .description('write damaged segments anew with what is good in them')
+    .description(
+      'write damaged segments anew with what is good in them, and forget what processes died of',
+    )
     .argument('<dir>', 'spool folder, or an instance, run or lane in it')
     .option('--json', 'print one JSON object')
     .action(repair);
@@ -98,7 +101,7 @@ async function drain(directory: string, flags: DrainFlags): Promise<void> {
   else {
     const { delivered, rejected, dropped, spooled } = stats;
     console.log(
-      `${delivered} delivered, ${rejected} refused, ${dropped.expired} lost, ${spooled} are left`,
+      `${delivered} delivered, ${rejected} refused, ${dropped.corrupt} lost, ${dropped.crashed} deadly to workers, ${spooled} are left`,
     );
   }
   process.exitCode = stats.spooled === 0 && stats.recovered >= wanted ? 0 : 1;
@@ -136,10 +139,28 @@ async function dump(directory: string, flags: DumpFlags): Promise<void> {
 
 function printReport(report: SpoolReport): void {
   for (const lane of report.lanes) printLane(lane);
+  for (const replay of report.replays) printReplay(replay);
   for (const { pid } of report.owners) console.log(`in use by process ${pid}`);
   const state = report.isSound ? 'sound' : 'not sound';
   console.log(
     `${report.directory}: ${state}; ${report.pending} records wait, ${report.lost} are lost, ${report.damagedPlaces} damaged places, ${report.bytes} bytes`,
+  );
+}
+
+function printReplay({
+  directory,
+  openings,
+  suspect,
+  deaths,
+  givenUp,
+  heldMs,
+}: ReplayReport): void {
+  if (openings <= 1 && deaths === 0 && givenUp === 0) return;
+  const of =
+    deaths > 0 ? `, ${deaths} of them at record ${suspect.number} of lane ${suspect.lane}` : '';
+  const hold = heldMs > 0 ? `; left alone since ${new Date(heldMs).toISOString()}` : '';
+  console.log(
+    `${directory}: ${openings} attempts in a row to deliver it got nothing done${of}; ${givenUp} records given up${hold}`,
   );
 }
 

@@ -8,15 +8,15 @@ export interface Crash {
   readonly done: number;
   /** Whether no other lane can have had to do with it. */
   readonly isSole: boolean;
-  /** Number of the record at the lane's head, if the worker certainly died of that one; undefined: nobody knows of which. */
-  readonly culprit: number | undefined;
+  /** The one record that the worker certainly died of, by a name of its own; undefined: nobody knows of which. */
+  readonly culprit: string | undefined;
 }
 
 /**
  * What to do after a crash: 'again': post another turn; 'alone': the same, and let it read one record at a time;
- * 'drop-head': the record at the head kills whoever reads it, so it has to go first; 'give-up': no worker survives this lane.
+ * 'drop': the record kills whoever has it, so it has to go first; 'give-up': no worker survives this lane.
  */
-export type Remedy = 'again' | 'alone' | 'drop-head' | 'give-up';
+export type Remedy = 'again' | 'alone' | 'drop' | 'give-up';
 
 /** A turn that lived so long died of something else than the ones before, in ms. */
 const STEADY_MS = 10_000;
@@ -39,7 +39,7 @@ export class CrashStreak {
   #soleCrashes = 0;
   #soleSinceMs = 0;
   #done = -1;
-  #culprit = 0;
+  #culprit = '';
   #culpritCrashes = 0;
   #culprits = 0;
 
@@ -70,7 +70,7 @@ export class CrashStreak {
       this.#culpritCrashes = 0;
     }
     this.#crashes += 1;
-    if (crash.culprit !== undefined && this.#isProved(crash.culprit)) return 'drop-head';
+    if (crash.culprit !== undefined && this.#isProved(crash.culprit)) return 'drop';
     if (crash.isSole && this.#isHopeless(crash.nowMs)) return 'give-up';
     return this.#crashes >= ALONE_CRASHES ? 'alone' : 'again';
   }
@@ -82,7 +82,7 @@ export class CrashStreak {
     return isOver && this.#soleCrashes >= SOLE_CRASHES_MIN;
   }
 
-  #isProved(culprit: number): boolean {
+  #isProved(culprit: string): boolean {
     if (culprit !== this.#culprit) this.#culpritCrashes = 0;
     this.#culprit = culprit;
     this.#culpritCrashes += 1;

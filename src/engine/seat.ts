@@ -1,13 +1,17 @@
 import { beginAttendance, bellState, ring, UNATTENDED } from '../lane/doorbell.ts';
+import type { FromDisk } from '../lane/from-disk.ts';
 import {
   ACCEPTED_FLOAT,
   BELL_WORD,
+  BUSY_AT_DISK,
   BUSY_AT_HEAD,
-  BUSY_NOT,
   BUSY_WORD,
   CLAIMED_TERM_WORD,
   FLUSH_POSITION_WORD,
   FLUSH_ROUND_WORD,
+  FROM_DISK_LANE_WORD,
+  FROM_DISK_NUMBER_WORD,
+  FROM_DISK_RECORDS_WORD,
   GIVEN_UP_WORD,
   LENGTH_AT,
   MAIL_BYTES_AT,
@@ -133,17 +137,36 @@ export class Seat {
       : 0;
   }
 
-  /** Whether the worker that attends the lane is in the middle of its records: at the head, or anywhere. */
-  isBusy(where: 'head' | 'anywhere'): boolean {
+  /** What the worker that attends the lane is in the middle of: the records at the head, or some from disk. */
+  get busyAt(): 'head' | 'disk' | 'nothing' {
     const busy = Atomics.load(this.#words, this.#at + BUSY_WORD);
-    return where === 'head' ? busy === BUSY_AT_HEAD : busy !== BUSY_NOT;
+    if (busy === BUSY_AT_HEAD) return 'head';
+    return busy === BUSY_AT_DISK ? 'disk' : 'nothing';
+  }
+
+  /** Records from disk that a worker is sending, or died while it did. */
+  get fromDisk(): FromDisk {
+    const at = this.#at;
+    return {
+      records: Atomics.load(this.#words, at + FROM_DISK_RECORDS_WORD),
+      lane: Atomics.load(this.#words, at + FROM_DISK_LANE_WORD),
+      number: Atomics.load(this.#words, at + FROM_DISK_NUMBER_WORD),
+    };
   }
 
   /** Whether there is anything that a worker could be at. */
   get isLoaded(): boolean {
-    const state = this.read();
-    const isSpooling = state.count(SPOOL_END) !== state.count(SPOOL_SETTLED);
-    return state.head !== this.tail || isSpooling || this.backlogs !== undefined;
+    return this.read().head !== this.tail || this.hasDiskWork;
+  }
+
+  /** Whether records of the lane wait on disk, or of earlier runs. */
+  get hasDiskWork(): boolean {
+    return this.spooled > 0 || this.read().count(BACKLOGS_DONE) < (this.backlogs?.length ?? 0);
+  }
+
+  /** Records from disk that have their fate: the next one has this number, or, of earlier runs, is the one after so many. */
+  get diskHead(): number {
+    return this.read().count(SPOOL_SETTLED);
   }
 
   /** Records of the lane that workers have got done, whatever became of them. */
@@ -249,8 +272,7 @@ export class Seat {
       const left = (seq - state.headSeq) >>> 0;
       const dropped = left + state.count(IN_HAND);
       state.term = (state.term + 1) | 0;
-      state.add(why === CRASHED ? EXPIRED : why, dropped);
-      if (why === CRASHED) state.add(CRASHED, dropped);
+      state.addFate(why, dropped);
       state.add(RELEASED, left);
       state.counters[IN_HAND] = 0;
       state.head = position;

@@ -15,7 +15,7 @@ import type {
 import { endProbe } from '../worker/gate.ts';
 import type { Seat } from './seat.ts';
 import { ThreadRoster } from './thread-roster.ts';
-import { Triage, type TriageParts, type Verdict } from './triage.ts';
+import { placeUnderWay, Triage, type TriageParts, type Verdict } from './triage.ts';
 import { workerFlags } from './worker-flags.ts';
 
 /** A worker without a heartbeat for so long is taken for dead or hung, in ms. */
@@ -31,6 +31,8 @@ const TRIAL_LOOK_MS = 20;
 const TASKS_PER_WORKER = 1_000_000;
 const CRASH_PAUSE_BASE_MS = 20;
 const CRASH_PAUSE_CAP_MS = 1000;
+/** Part of the time that workers may die in which a pause takes at most: several of them fit. */
+const CRASH_PAUSE_SHARE = 1 / 8;
 /**
  * Room for new objects in a worker's heap, in MB. Workers make few, and those die at once; left alone, the engine lets that
  * room grow to 48 MB a thread before it looks.
@@ -410,7 +412,9 @@ export class Supervisor {
   #noteEnd(seat: Seat, { term, end }: { term: number; end: TurnEnd }): void {
     this.#running -= 1;
     this.#isUnbegunTold = false;
-    if (end === 'idle' && seat.term === term) this.#triage.discharge(seat);
+    if (seat.term !== term) return;
+    if (end === 'idle') this.#triage.discharge(seat);
+    else if (end === 'hopeless') this.#triage.giveUp(seat, new Error('processes have died of it'));
   }
 
   #noteCrash(seat: Seat, { term, error }: { term: number; error: unknown }): void {
@@ -426,7 +430,7 @@ export class Supervisor {
   /** What a turn that was not accused had to do with its death. */
   #verdictOn(seat: Seat, error: unknown): Verdict {
     // A turn that fails on a living thread has nobody else to blame.
-    if (this.#roster.isFit(seat.owner)) return 'culprit';
+    if (this.#roster.isFit(seat.owner)) return placeUnderWay(seat) ?? 'head';
     if (typeof error !== 'object' || error === null) return 'sole';
     // Nobody had begun it. The pool gives all turns of a thread the same error, in the order they were posted in.
     if (seat.owner === 0) return this.#chargedDeaths.has(error) ? 'bystander' : 'sole';
@@ -435,7 +439,11 @@ export class Supervisor {
   }
 
   #postLater(seat: Seat, crashes: number): void {
-    const ms = Math.min(CRASH_PAUSE_CAP_MS, CRASH_PAUSE_BASE_MS * 2 ** Math.min(crashes - 2, 10));
+    const ms = Math.min(
+      CRASH_PAUSE_CAP_MS,
+      this.#parts.triage.patienceMs * CRASH_PAUSE_SHARE,
+      CRASH_PAUSE_BASE_MS * 2 ** Math.min(crashes - 2, 10),
+    );
     const timer = setTimeout(() => this.#endPause(seat), ms);
     this.#pauses.set(seat, { untilMs: performance.now() + ms, timer });
   }

@@ -1,4 +1,5 @@
 import { MillraceError, textOfError } from '../base/errors.ts';
+import type { DiskRecord } from '../lane/from-disk.ts';
 import type { DeathReason } from '../lane/readings.ts';
 import { CRASHED } from '../lane/settlement.ts';
 import type { TurnCare } from '../worker/contract.ts';
@@ -23,16 +24,21 @@ export interface TriageParts {
 
 /**
  * What a lane had to do with a death: nothing; perhaps something, or another lane did; it alone can have; it alone, and the record at
- * its head.
+ * its head, or the one from disk that was under way.
  */
-export type Verdict = 'bystander' | 'suspect' | 'sole' | 'culprit';
+export type Verdict = 'bystander' | 'suspect' | 'sole' | 'head' | 'disk';
+
+/** Records of a lane that are read one at a time: those below a number in the ring, and until so many from disk have their fate. */
+type Probation = Pick<TurnCare, 'aloneBelow' | 'aloneBelowOnDisk'>;
 
 interface Patient {
   readonly streak: CrashStreak;
   /** What the lane had to do with the latest death, until that is judged. */
   verdict: Verdict | undefined;
-  /** The lane is on probation: records below this number are read one at a time. Undefined: all is as usual. */
-  aloneBelow: number | undefined;
+  /** Undefined: all is as usual. */
+  probation: Probation | undefined;
+  /** The record from disk that is to be given up. */
+  killer: DiskRecord | undefined;
   aim: TurnCare['aim'];
 }
 
@@ -71,9 +77,9 @@ export class Triage {
   careOf(seat: Seat): TurnCare | undefined {
     const patient = this.#patients.get(seat);
     if (patient === undefined) return undefined;
-    const { aim, aloneBelow } = patient;
-    if (aloneBelow === undefined && aim === 'deliver') return undefined;
-    return { aim, aloneBelow: aloneBelow ?? seat.headSeq };
+    const { aim, probation, killer } = patient;
+    if (probation === undefined && killer === undefined && aim === 'deliver') return undefined;
+    return { aim, killer, ...(probation ?? marksOf(seat)) };
   }
 
   /** Whether what a lane has on disk stays there for as long as this engine lives. */
@@ -108,7 +114,7 @@ export class Triage {
   }
 
   #isOnProbation(seat: Seat): boolean {
-    return this.#patients.get(seat)?.aloneBelow !== undefined;
+    return this.#patients.get(seat)?.probation !== undefined;
   }
 
   isWaiting(seat: Seat): boolean {
@@ -133,13 +139,14 @@ export class Triage {
   }
 
   #isOver(trial: Trial): boolean {
-    const patient = this.#patients.get(trial.seat);
-    if (patient?.aloneBelow === undefined || trial.seat.isGivenUp) return true;
-    if (!isBefore(trial.seat.headSeq, patient.aloneBelow)) {
+    const { seat } = trial;
+    const patient = this.#patients.get(seat);
+    if (patient?.probation === undefined || seat.isGivenUp) return true;
+    if (!isAloneInRing(seat, patient.probation) && !isAloneOnDisk(seat, patient.probation)) {
       acquit(patient);
       return true;
     }
-    const { done } = trial.seat;
+    const { done } = seat;
     if (done !== trial.done) {
       trial.done = done;
       trial.sinceMs = performance.now();
@@ -149,7 +156,7 @@ export class Triage {
 
   /** A thread has died, or hangs and will be ended: finds out which of the lanes it attended had to do with that. */
   accuse(attended: readonly Seat[], reason: DeathReason): void {
-    const busy = attended.filter((seat) => seat.isBusy('anywhere'));
+    const busy = attended.filter(({ busyAt }) => busyAt !== 'nothing');
     const suspects = busy.length > 0 ? busy : attended.filter((seat) => seat.isLoaded);
     for (const seat of attended) this.#patientOf(seat).verdict = 'bystander';
     for (const seat of suspects) this.#patientOf(seat).verdict = 'suspect';
@@ -161,8 +168,7 @@ export class Triage {
     }
     // What a thread throws, or uses up, later than in the call itself has to do with the one record under way.
     const isTelling = reason === 'uncaught' || reason === 'out_of_memory';
-    const isCulprit = sole.isBusy('head') || (isTelling && sole.inFlight === 1);
-    this.#patientOf(sole).verdict = isCulprit ? 'culprit' : 'sole';
+    this.#patientOf(sole).verdict = (isTelling ? placeUnderWay(sole) : placeAt(sole)) ?? 'sole';
   }
 
   /** The next trial is for one of these: until then no other lane goes to the thread that takes the place of the dead one. */
@@ -184,23 +190,24 @@ export class Triage {
     const verdict = patient.verdict ?? otherwise;
     patient.verdict = undefined;
     if (verdict === 'bystander') return 0;
-    const { headSeq } = seat;
-    const isAlone = patient.aloneBelow !== undefined && isBefore(headSeq, patient.aloneBelow);
     const remedy = patient.streak.note({
       nowMs: performance.now(),
       postedMs: seat.postedMs,
       done: seat.done,
       isSole: verdict !== 'suspect',
-      culprit: verdict === 'culprit' && isAlone ? headSeq : undefined,
+      culprit: culpritOf(seat, verdict, patient.probation),
     });
     const { crashes } = patient.streak;
     if (crashes === CRASHES_LOUD) this.#tellOf(seat, crashes, error);
-    if (remedy === 'drop-head') this.#dropHead(seat, error);
+    if (remedy === 'drop') this.#drop(seat, verdict, error);
     else if (remedy === 'give-up') this.#giveUp(seat, patient, error);
-    else if (remedy === 'alone' && !isAlone) {
-      patient.aloneBelow = (headSeq + this.#inHandOf(seat)) | 0;
-    }
+    else if (remedy === 'alone') patient.probation = this.#probationOf(seat, patient.probation);
     return crashes;
+  }
+
+  /** A turn has found that no process survives what its lane has on disk. */
+  giveUp(seat: Seat, error: unknown): void {
+    this.#giveUp(seat, this.#patientOf(seat), error);
   }
 
   /** Drops what has entered a lane that is given up. */
@@ -212,21 +219,32 @@ export class Triage {
   #patientOf(seat: Seat): Patient {
     let patient = this.#patients.get(seat);
     if (patient === undefined) {
-      const streak = new CrashStreak(this.#parts.patienceMs);
-      patient = { streak, verdict: undefined, aloneBelow: undefined, aim: 'deliver' };
+      patient = newPatient('deliver', this.#parts.patienceMs);
       this.#patients.set(seat, patient);
     }
     return patient;
   }
 
-  /** Most records that the worker which died had in hand. */
-  #inHandOf(seat: Seat): number {
-    const queued = (seat.tailSeq - seat.headSeq) >>> 0;
-    return Math.max(1, Math.min(queued, seat.inFlight || this.#parts.handRecordsMax));
+  /** The records that the worker which died can have had in hand, but for those that are on probation already. */
+  #probationOf(seat: Seat, before: Probation = marksOf(seat)): Probation {
+    const { headSeq, diskHead, hasDiskWork } = seat;
+    const { handRecordsMax } = this.#parts;
+    const queued = (seat.tailSeq - headSeq) >>> 0;
+    const inHand = Math.min(queued, seat.inFlight || handRecordsMax);
+    return {
+      aloneBelow: isAloneInRing(seat, before)
+        ? before.aloneBelow
+        : (headSeq + (hasDiskWork ? inHand : Math.max(1, inHand))) | 0,
+      aloneBelowOnDisk: isAloneOnDisk(seat, before)
+        ? before.aloneBelowOnDisk
+        : diskHead + (hasDiskWork ? handRecordsMax : 0),
+    };
   }
 
-  #dropHead(seat: Seat, error: unknown): void {
-    this.#parts.onDropped(seat, seat.dropHead());
+  #drop(seat: Seat, verdict: Verdict, error: unknown): void {
+    // What is on disk is a worker's to change; the next one gives the record up before anything else.
+    if (verdict === 'disk') this.#patientOf(seat).killer = seat.fromDisk;
+    else this.#parts.onDropped(seat, seat.dropHead());
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_POISON',
@@ -240,8 +258,7 @@ export class Triage {
     const canSave =
       this.#parts.hasSpool && patient.aim === 'deliver' && seat.backlogs === undefined;
     if (canSave) {
-      const streak = new CrashStreak(this.#parts.patienceMs);
-      this.#patients.set(seat, { streak, verdict: undefined, aloneBelow: undefined, aim: 'save' });
+      this.#patients.set(seat, newPatient('save', this.#parts.patienceMs));
     } else {
       seat.giveUp();
       this.dropRest(seat);
@@ -275,9 +292,54 @@ function fateOf({ backlogs }: Seat): string {
     : 'What earlier runs left stays on disk';
 }
 
+function newPatient(aim: TurnCare['aim'], patienceMs: number): Patient {
+  const streak = new CrashStreak(patienceMs);
+  return { streak, verdict: undefined, probation: undefined, killer: undefined, aim };
+}
+
 function acquit(patient: Patient): void {
   patient.streak.end();
-  patient.aloneBelow = undefined;
+  patient.probation = undefined;
+  patient.killer = undefined;
+}
+
+/** Where the record is that a turn died of, by what it was in the middle of. Undefined: nobody knows. */
+function placeAt({ busyAt }: Seat): 'head' | 'disk' | undefined {
+  return busyAt === 'nothing' ? undefined : busyAt;
+}
+
+/** The same for a turn that can have died of whatever was under way, if that is one record. */
+export function placeUnderWay(seat: Seat): 'head' | 'disk' | undefined {
+  const { inFlight, fromDisk } = seat;
+  const isOne = inFlight + fromDisk.records === 1;
+  return placeAt(seat) ?? (isOne ? (inFlight === 1 ? 'head' : 'disk') : undefined);
+}
+
+/** A name for the one record that a turn died of. Undefined: there were several. */
+function culpritOf(
+  seat: Seat,
+  verdict: Verdict,
+  probation: Probation | undefined,
+): string | undefined {
+  if (verdict === 'disk') {
+    const { records, lane, number } = seat.fromDisk;
+    return records === 1 ? `disk ${lane} ${number}` : undefined;
+  }
+  const isAlone = verdict === 'head' && probation !== undefined && isAloneInRing(seat, probation);
+  return isAlone ? `ring ${seat.headSeq}` : undefined;
+}
+
+/** A probation of no record. */
+function marksOf({ headSeq, diskHead }: Seat): Probation {
+  return { aloneBelow: headSeq, aloneBelowOnDisk: diskHead };
+}
+
+function isAloneInRing({ headSeq }: Seat, { aloneBelow }: Probation): boolean {
+  return isBefore(headSeq, aloneBelow);
+}
+
+function isAloneOnDisk({ diskHead, hasDiskWork }: Seat, { aloneBelowOnDisk }: Probation): boolean {
+  return hasDiskWork && diskHead < aloneBelowOnDisk;
 }
 
 /** Whether a record comes before another, by their numbers. */

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { Doorbell } from './doorbell.ts';
+import { type FromDisk, NONE_FROM_DISK } from './from-disk.ts';
 import {
   BUSY_NOT,
   BUSY_WORD,
@@ -9,6 +10,9 @@ import {
   FLUSH_POSITION_WORD,
   FLUSH_ROUND_WORD,
   FRAME_HEADER_BYTES,
+  FROM_DISK_LANE_WORD,
+  FROM_DISK_NUMBER_WORD,
+  FROM_DISK_RECORDS_WORD,
   LENGTH_AT,
   MAIL_BYTES,
   MAIL_BYTES_AT,
@@ -62,6 +66,7 @@ export class LaneConsumer {
     const consumer = new LaneConsumer(region, lane, term);
     if (!consumer.holds()) return undefined;
     consumer.setBusy(BUSY_NOT);
+    consumer.setFromDisk(NONE_FROM_DISK);
     Atomics.store(consumer.#words, consumer.#controlWordAt + OWNER_WORD, owner);
     Atomics.store(consumer.#words, consumer.#controlWordAt + CLAIMED_TERM_WORD, term);
     return consumer;
@@ -70,6 +75,14 @@ export class LaneConsumer {
   /** Leaves word of what is done for the lane until the next call, for those who ask what a thread died of. */
   setBusy(busy: number): void {
     Atomics.store(this.#words, this.#controlWordAt + BUSY_WORD, busy);
+  }
+
+  /** Leaves word of the records from disk that are under way. */
+  setFromDisk({ records, lane, number }: FromDisk): void {
+    const at = this.#controlWordAt;
+    Atomics.store(this.#words, at + FROM_DISK_LANE_WORD, lane);
+    Atomics.store(this.#words, at + FROM_DISK_NUMBER_WORD, number | 0);
+    Atomics.store(this.#words, at + FROM_DISK_RECORDS_WORD, records);
   }
 
   /** Reads the lane's settlement. False: the lane was taken from this turn; touch nothing any more. */

@@ -13,6 +13,7 @@
  *               0  tail                producer        TAIL TAIL_SEQ FLUSH_POSITION FLUSH_ROUND, counters
  *               1  bell                both, by CAS    BELL
  *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE CLAIMED_TERM BUSY
+ *                                                       FROM_DISK (records, lane, number)
  *               3  commit              both, by CAS    COMMIT; GIVEN_UP is written once, by the supervisor
  *               4… settlement slots    see settlement.ts
  *               …  mailbox             worker          MAIL_LENGTH, then MAIL_BYTES of UTF-8
@@ -121,6 +122,11 @@ export const BUSY_NOT = 0;
 export const BUSY_AT_HEAD = 1;
 /** It does so with records from disk. */
 export const BUSY_AT_DISK = 2;
+
+/** Records from disk that are under way: how many, the lane of the spool they are from, and the number of the first modulo 2^32. */
+export const FROM_DISK_RECORDS_WORD: number = WAKE_POSITION_WORD + 7;
+export const FROM_DISK_LANE_WORD: number = WAKE_POSITION_WORD + 8;
+export const FROM_DISK_NUMBER_WORD: number = WAKE_POSITION_WORD + 9;
 
 export const COMMIT_WORD: number = 3 * BLOCK_WORDS;
 /** 1: no worker survives the lane; nothing that enters it will be delivered. */

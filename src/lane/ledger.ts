@@ -48,6 +48,7 @@ export const WORKER_COUNTERS = [
   'dead_too_large',
   'dead_unexplained',
   'dead_expired',
+  'dead_crashed',
   'again_retry',
   'again_worker_death',
   'splits',

@@ -101,6 +101,12 @@ export class Settlement {
   add(counter: number, amount: number): void {
     this.counters[counter] = (this.counters[counter] ?? 0) + amount;
   }
+
+  /** Counts the fate of records; a reason that is told apart from others like it is in theirs as well. */
+  addFate(counter: number, records: number): void {
+    this.add(counter, records);
+    if (counter === CORRUPT || counter === CRASHED) this.add(EXPIRED, records);
+  }
 }
 
 /** Reads and commits the settlement of one lane for one thread. */

@@ -11,6 +11,7 @@ import {
 } from './file-system.ts';
 import { parseLaneFolderName, type SpoolCounts, type SpoolEdge } from './lane.ts';
 import { LaneReader, type SettleResult, type SpoolBatch, type SpoolLimits } from './reader.ts';
+import { ReplayNote, type ReplayStart, removeReplayNote } from './replay-note.ts';
 import { resume } from './resume.ts';
 import { namesIn, SegmentShelf } from './shelf.ts';
 
@@ -75,6 +76,18 @@ export class SpoolBacklog {
         error,
       );
     }
+  }
+
+  /** Notes that the backlog is about to be handed out, and tells what became of those who did that before. Undefined: nothing is left. */
+  beginReplay(start: Pick<ReplayStart, 'inHand' | 'nowMs'>): ReplayNote | undefined {
+    const { records: left } = this.counts();
+    if (left === 0) return undefined;
+    return ReplayNote.open({
+      ...start,
+      left,
+      directory: this.#directory,
+      fileSystem: this.#fileSystem,
+    });
   }
 
   /**
@@ -188,6 +201,7 @@ export class SpoolBacklog {
 
   #removeRun(): void {
     try {
+      removeReplayNote(this.#directory, this.#fileSystem);
       this.#fileSystem.removeDirectory(this.#directory);
       this.#fileSystem.syncDirectory(dirname(this.#directory));
     } catch {

@@ -13,6 +13,7 @@ import type { FolderEdge } from './folder.ts';
 import { parseLaneFolderName } from './lane.ts';
 import { FolderLock, type LockEdge, type LockOwner, ownerOf } from './lock.ts';
 import { systemProcessTable } from './process-table.ts';
+import { type ReplayState, readReplayNote, removeReplayNote } from './replay-note.ts';
 import { cut } from './resume.ts';
 import { SegmentScanner } from './scanner.ts';
 import { fullNumber, SEGMENT_HEADER_BYTES, writeSegmentHeader } from './segment.ts';
@@ -48,9 +49,17 @@ export interface LaneReport {
   readonly segments: readonly SegmentReport[];
 }
 
+/** How processes have fared that replayed an earlier run, since something got done. */
+export interface ReplayReport extends Omit<ReplayState, 'left'> {
+  /** Folder of the run. */
+  readonly directory: string;
+}
+
 export interface SpoolReport {
   readonly directory: string;
   readonly lanes: readonly LaneReport[];
+  /** Of the runs that somebody has begun to replay. */
+  readonly replays: readonly ReplayReport[];
   readonly pending: number;
   readonly lost: number;
   readonly damagedPlaces: number;
@@ -78,6 +87,7 @@ export interface DumpedRecord {
 
 interface Places {
   readonly instances: readonly string[];
+  readonly runs: readonly string[];
   readonly lanes: readonly string[];
 }
 
@@ -98,6 +108,7 @@ export function verifySpool(directory: string, edge: FolderEdge = {}): SpoolRepo
     return {
       directory,
       lanes,
+      replays: places.runs.flatMap((path) => readReplay(path, fileSystem)),
       pending: sum((lane) => lane.pending),
       lost,
       damagedPlaces,
@@ -109,7 +120,8 @@ export function verifySpool(directory: string, edge: FolderEdge = {}): SpoolRepo
 }
 
 /**
- * Writes damaged segments anew with what is good in them, cuts torn ends off and makes checkpoints that are missing.
+ * Writes damaged segments anew with what is good in them, cuts torn ends off and makes checkpoints that are missing. What processes died of
+ * when they replayed it is forgotten, so that it is tried again at once.
  * Records that damage took can't be brought back.
  *
  * @throws MillraceError MILLRACE_SPOOL that names the folder: a running process has it, it can't be written, or it holds no spool
@@ -123,6 +135,7 @@ export function repairSpool(directory: string, edge: FolderEdge = {}): RepairRep
       for (const path of places.instances) locks.push(lockOrThrow(path, edge));
       const before = verifySpool(directory, edge);
       const mended = before.lanes.flatMap((lane) => mendLane(lane, fileSystem));
+      for (const path of places.runs) removeReplayNote(path, fileSystem);
       return { before, after: verifySpool(directory, edge), mended };
     } finally {
       for (const lock of locks) lock.release();
@@ -187,17 +200,25 @@ function lockOrThrow(path: string, edge: FolderEdge): FolderLock {
   );
 }
 
-/** Lane folders at or below a folder, and the instance folders they are in, the folder's own one included. */
+const FOLDER = /^(instance|run|lane)-\d+$/;
+
+/** Lane and run folders at or below a folder, and the instance folders they are in, the folder's own one included. */
 function findPlaces(directory: string, fileSystem: SpoolFileSystem): Places {
   const lanes: string[] = [];
+  const runs: string[] = [];
   const instances: string[] = [];
+  const found = new Map([
+    ['lane', lanes],
+    ['run', runs],
+    ['instance', instances],
+  ]);
   const look = (path: string, depth: number) => {
     const name = path.split(/[\\/]/).at(-1) ?? '';
-    if (/^instance-\d+$/.test(name)) instances.push(path);
-    if (parseLaneFolderName(name) !== undefined) lanes.push(path);
-    else if (depth < 3) {
+    const [, kind = ''] = FOLDER.exec(name) ?? [];
+    found.get(kind)?.push(path);
+    if (kind !== 'lane' && depth < 3) {
       for (const child of fileSystem.list(path).sort()) {
-        if (/^(instance|run|lane)-\d+$/.test(child)) look(join(path, child), depth + 1);
+        if (FOLDER.test(child)) look(join(path, child), depth + 1);
       }
     }
   };
@@ -207,7 +228,14 @@ function findPlaces(directory: string, fileSystem: SpoolFileSystem): Places {
   if (lanes.length === 0 && instances.length === 0) {
     throw new MillraceError('MILLRACE_SPOOL', `${directory} holds no spool`);
   }
-  return { instances, lanes };
+  return { instances, runs, lanes };
+}
+
+function readReplay(directory: string, fileSystem: SpoolFileSystem): ReplayReport[] {
+  const state = readReplayNote(directory, fileSystem);
+  if (state === undefined) return [];
+  const { left: _, ...rest } = state;
+  return [{ directory, ...rest }];
 }
 
 interface LaneFiles {

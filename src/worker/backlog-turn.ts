@@ -22,9 +22,10 @@ import {
 } from '../lane/settlement.ts';
 import { SpoolBacklog } from '../spool/backlog.ts';
 import type { SpoolBatch } from '../spool/reader.ts';
-import type { SpoolPlan, TurnEnd } from './contract.ts';
+import type { ReplayNote } from '../spool/replay-note.ts';
+import type { SpoolPlan, TurnCare, TurnEnd } from './contract.ts';
 import type { SettleFacts } from './delivery.ts';
-import { spoolJob } from './spool-job.ts';
+import { DiskDelivery } from './disk-delivery.ts';
 import type { TurnTools } from './turn-tools.ts';
 
 const MIB: number = 1024 * 1024;
@@ -38,20 +39,28 @@ export class BacklogTurn {
   readonly #lane: LaneConsumer;
   readonly #tools: TurnTools;
   readonly #plan: SpoolPlan;
+  readonly #disk: DiskDelivery;
   #isFenced = false;
 
-  constructor(lane: LaneConsumer, tools: TurnTools, plan: SpoolPlan) {
+  /** @param care what turns before this one have died of */
+  constructor(
+    lane: LaneConsumer,
+    tools: TurnTools,
+    { plan, care }: { readonly plan: SpoolPlan; readonly care?: TurnCare | undefined },
+  ) {
     this.#lane = lane;
     this.#tools = tools;
     this.#plan = plan;
+    this.#disk = new DiskDelivery({ lane, tools, care });
   }
 
   async run(directories: readonly string[]): Promise<TurnEnd> {
     while (!this.#isFenced && this.#lane.holds()) {
       if (this.#isStopped) return 'stopped';
       const directory = directories[this.#lane.count(BACKLOGS_DONE)];
-      if (directory !== undefined) await this.#replay(directory);
-      else if (await this.#finishAll()) return 'idle';
+      if (directory !== undefined) {
+        if ((await this.#replay(directory)) === 'hopeless') return 'hopeless';
+      } else if (await this.#finishAll()) return 'idle';
     }
     return this.#isStopped ? 'stopped' : 'fenced';
   }
@@ -78,32 +87,39 @@ export class BacklogTurn {
     return this.#lane.bell.leave(mark);
   }
 
-  async #replay(directory: string): Promise<void> {
+  async #replay(directory: string): Promise<'hopeless' | undefined> {
     const backlog = this.#open(directory);
     if (backlog === undefined) {
       this.#tools.beat();
       await delay(RETRY_MS);
-      return;
+      return undefined;
     }
+    const { recordsMax: inHand } = this.#tools.config.batch;
+    const note = backlog.beginReplay({ inHand, nowMs: Date.now() });
     try {
+      if (note?.isHeld === true) return 'hopeless';
       while (!this.#isFenced && !this.#isStopped && backlog.counts().records > 0) {
         const startMs = performance.now();
         this.#keepBound(backlog);
-        await this.#step(backlog);
+        await this.#step(backlog, note);
         this.#tools.ledger.add('recovery_ms', performance.now() - startMs);
         this.#tools.beat();
         await new Promise((resolve) => setImmediate(resolve));
       }
     } finally {
-      if (!this.#isFenced) backlog.close();
+      if (!this.#isFenced) {
+        note?.end();
+        backlog.close();
+      }
     }
-    if (this.#isFenced || backlog.counts().records > 0) return;
+    if (this.#isFenced || backlog.counts().records > 0) return undefined;
     this.#change((state) => {
       state.add(BACKLOGS_DONE, 1);
       for (const level of [SPOOL_BYTES, SPOOL_SEGMENTS, SPOOL_OLDEST_MS]) state.counters[level] = 0;
       state.counters[BACKLOG_AT] = 0;
     });
     Atomics.store(this.#tools.control.words, BACKLOG_MIB_WORD, 0);
+    return undefined;
   }
 
   #open(directory: string): SpoolBacklog | undefined {
@@ -128,11 +144,10 @@ export class BacklogTurn {
     }
   }
 
-  async #step(backlog: SpoolBacklog): Promise<void> {
-    const { recordsMax, bytesMax } = this.#tools.config.batch;
+  async #step(backlog: SpoolBacklog, note: ReplayNote | undefined): Promise<void> {
     let batch: SpoolBatch | undefined;
     try {
-      batch = backlog.peek({ maxRecords: recordsMax, maxBytes: bytesMax });
+      batch = backlog.peek(this.#disk.limits(note));
     } catch (error) {
       this.#tell(error);
       await delay(RETRY_MS);
@@ -140,10 +155,14 @@ export class BacklogTurn {
     }
     if (batch === undefined) return;
     if (batch.count === 0) this.#settle(backlog, batch, { to: 0, counter: EXPIRED, sentBytes: 0 });
-    else await this.#deliver(backlog, batch);
+    else await this.#deliver(backlog, batch, note);
   }
 
-  async #deliver(backlog: SpoolBacklog, batch: SpoolBatch): Promise<void> {
+  async #deliver(
+    backlog: SpoolBacklog,
+    batch: SpoolBatch,
+    note: ReplayNote | undefined,
+  ): Promise<void> {
     let open = batch.first;
     const home = {
       firstOpen: () => (this.#isStopped || this.#isFenced || !this.#lane.holds() ? -1 : open),
@@ -154,10 +173,8 @@ export class BacklogTurn {
       countDeadLettered: (count: number) => {
         this.#change((state) => state.add(DEAD_LETTERED, count));
       },
-      setBusy: (busy: number) => this.#lane.setBusy(busy),
     };
-    this.#tools.ledger.add('batches');
-    await this.#tools.delivery.run(spoolJob(batch, home, this.#tools));
+    await this.#disk.run(batch, home, note);
   }
 
   /** Settles the batch up to the index `to`, and what damage took before it. */
@@ -176,9 +193,8 @@ export class BacklogTurn {
     const lost = Math.max(0, batch.first - settledBefore);
     const isOurs = this.#change((state) => {
       const records = position - settledBefore - lost;
-      state.add(counter, records);
-      state.add(EXPIRED, lost);
-      state.add(CORRUPT, lost);
+      state.addFate(counter, records);
+      state.addFate(CORRUPT, lost);
       state.add(UNSPOOLED, records + lost);
       state.add(SPOOL_SETTLED, records + lost);
       state.add(SENT_BYTES, sentBytes);

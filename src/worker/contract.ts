@@ -1,5 +1,6 @@
 import type { ErrorReport } from '../base/errors.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
+import type { DiskRecord } from '../lane/from-disk.ts';
 import type { RequestOutcome } from '../lane/ledger.ts';
 
 /** Plain data that crosses between the engine's thread and the workers. */
@@ -84,8 +85,12 @@ export interface TurnTask {
 
 /** What a turn does differently because turns before it have died. */
 export interface TurnCare {
-  /** Records below this number are read and sent one at a time: one of them may be what the workers died of. */
+  /** Records of the ring below this number are read and sent one at a time: one of them may be what the workers died of. */
   readonly aloneBelow: number;
+  /** The same for records from disk, until so many of them have their fate. */
+  readonly aloneBelowOnDisk: number;
+  /** The record from disk that workers die of: it is given up unsent. */
+  readonly killer: DiskRecord | undefined;
   /** 'save': what the ring has goes to the disk and stays there, and the sink is left alone. */
   readonly aim: 'deliver' | 'save';
 }
@@ -95,8 +100,8 @@ export interface FarewellTask {
   readonly farewell: true;
 }
 
-/** How a turn ended. 'fenced': the lane had been given to a later turn. */
-export type TurnEnd = 'idle' | 'fenced' | 'stopped';
+/** How a turn ended. 'fenced': the lane had been given to a later turn; 'hopeless': processes die of what it is to replay. */
+export type TurnEnd = 'idle' | 'fenced' | 'stopped' | 'hopeless';
 
 /** What a worker tells the engine's thread between turns; nothing waits for it. */
 export type WorkerNote =

@@ -1,6 +1,6 @@
 import { MillraceError, textOfError } from '../base/errors.ts';
 import type { LedgerWriter, RequestOutcome, WorkerCounter } from '../lane/ledger.ts';
-import { DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
+import { CRASHED, DELIVERED, EXPIRED, REJECTED } from '../lane/settlement.ts';
 import { retryDelayMs } from '../sink/retry.ts';
 import type { AttemptFacts, Batch, FailureReason, Outcome, Sink } from '../sink/sink.ts';
 import type { DeliveryBatch } from './batcher.ts';
@@ -111,6 +111,16 @@ export class Delivery {
       const end = await this.#finish(range, run);
       if (end.kind !== 'done') return end;
     }
+    return DONE;
+  }
+
+  /** Gives up the first record of a batch, unsent: threads die of it. */
+  giveUpFirst(job: DeliveryJob): DeliveryEnd {
+    if (job.hold() !== 0) return STOPPED;
+    const record = { from: 0, to: 1 };
+    const message = 'workers die of it';
+    this.#keepDeadLetter(record, job, { message, cause: 'crashed' });
+    job.settle(record, CRASHED, { sentBytes: 0, reason: message });
     return DONE;
   }
 
@@ -319,7 +329,7 @@ export class Delivery {
 /** Why records are given up. */
 interface Refusal {
   readonly message: string;
-  readonly cause: 'content' | 'too_large' | 'unexplained' | 'expired';
+  readonly cause: 'content' | 'too_large' | 'unexplained' | 'expired' | 'crashed';
 }
 
 function refusalOf({

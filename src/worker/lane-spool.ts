@@ -3,7 +3,6 @@ import type { LaneConsumer } from '../lane/consumer.ts';
 import { BACKLOG_MIB_WORD, type Control } from '../lane/control.ts';
 import {
   CORRUPT,
-  EXPIRED,
   OVERFLOW_OLDEST,
   SENT_BYTES,
   type Settlement,
@@ -175,8 +174,7 @@ export class LaneSpool {
       const missing = state.count(SPOOL_END) - file.position;
       if (missing > 0) {
         state.add(SPOOL_END, -missing);
-        state.add(EXPIRED, missing);
-        state.add(CORRUPT, missing);
+        state.addFate(CORRUPT, missing);
         state.add(UNSPOOLED, missing);
       }
       this.#write(state, file);
@@ -187,7 +185,7 @@ export class LaneSpool {
 
   /** Records at the front that left without having been handed out. */
   #giveUp(state: Settlement, records: number, counter: number): void {
-    state.add(counter, records);
+    state.addFate(counter, records);
     state.add(UNSPOOLED, records);
     state.add(SPOOL_SETTLED, records);
   }
@@ -291,10 +289,7 @@ export class LaneSpool {
       const settled = state.count(SPOOL_SETTLED);
       if (number <= settled) return;
       const lost = Math.max(0, Math.min(first, number) - settled);
-      if (lost > 0) {
-        state.add(CORRUPT, lost);
-        this.#giveUp(state, lost, EXPIRED);
-      }
+      if (lost > 0) this.#giveUp(state, lost, CORRUPT);
       this.#giveUp(state, number - settled - lost, counter);
       state.add(SENT_BYTES, sentBytes);
       this.#write(state, file);

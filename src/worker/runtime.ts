@@ -124,7 +124,7 @@ export class WorkerRuntime {
   ): Promise<TurnEnd> {
     const { spool } = this.#config;
     if (task.backlogs !== undefined && spool !== undefined) {
-      return new BacklogTurn(lane, tools, spool).run(task.backlogs);
+      return new BacklogTurn(lane, tools, { plan: spool, care: task.care }).run(task.backlogs);
     }
     return new Turn(lane, tools, task.care).run();
   }

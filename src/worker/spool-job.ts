@@ -1,4 +1,3 @@
-import { BUSY_AT_DISK, BUSY_NOT } from '../lane/layout.ts';
 import { DELIVERED } from '../lane/settlement.ts';
 import type { SpoolBatch } from '../spool/reader.ts';
 import type { DeliveryJob, SettleFacts, Span } from './delivery.ts';
@@ -11,8 +10,6 @@ export interface SpoolHome {
   /** Settles the records of the batch below the index. */
   settle(to: number, counter: number, facts: SettleFacts): void;
   countDeadLettered(count: number): void;
-  /** Leaves word of what the thread is at: a `BUSY_…` of lane/layout.ts. */
-  setBusy(busy: number): void;
   /** A pause begins: what had to give way meanwhile is dropped for good. */
   release?(): void;
 }
@@ -36,8 +33,6 @@ export function spoolJob(
       return open < 0 ? -1 : Math.min(Math.max(0, open - batch.first), count);
     },
     release: () => home.release?.(),
-    enter: () => home.setBusy(BUSY_AT_DISK),
-    leave: () => home.setBusy(BUSY_NOT),
     settle: ({ from, to }: Span, counter, facts) => {
       if (counter === DELIVERED) {
         ledger.observe('batch_sent_bytes', facts.sentBytes);

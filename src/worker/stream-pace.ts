@@ -7,12 +7,12 @@ import { EXPIRED } from '../lane/settlement.ts';
 import type { BatchTrigger, PendingBatch } from './batcher.ts';
 import type { TurnCare, TurnEnd } from './contract.ts';
 import { type DeliveryEnd, noteDiskWork, type SettleFacts } from './delivery.ts';
+import { DiskDelivery } from './disk-delivery.ts';
 import type { InFlight } from './in-flight.ts';
 import type { Intake } from './intake.ts';
 import { type LaneSpool, SPOOL_LINGER_MS } from './lane-spool.ts';
 import type { Pace, PaceParts } from './pace.ts';
 import type { Rounds } from './rounds.ts';
-import { spoolJob } from './spool-job.ts';
 import type { TurnTools } from './turn-tools.ts';
 
 /** How often a turn whose batches are all under way looks whether the ring fills up, in ms. */
@@ -27,6 +27,7 @@ export class StreamPace implements Pace {
   readonly #intake: Intake;
   readonly #inFlight: InFlight;
   readonly #rounds: Rounds;
+  readonly #disk: DiskDelivery;
   readonly #underWay = new Set<Promise<DeliveryEnd>>();
   /** Delivery of what is in the spool, while there is something. */
   #unspooling: Promise<void> | undefined;
@@ -38,6 +39,7 @@ export class StreamPace implements Pace {
     this.#intake = intake;
     this.#inFlight = inFlight;
     this.#rounds = rounds;
+    this.#disk = new DiskDelivery({ lane, tools, care });
   }
 
   async quiesce(): Promise<void> {
@@ -197,12 +199,11 @@ export class StreamPace implements Pace {
   }
 
   async #deliverSpool(spool: LaneSpool): Promise<void> {
-    const { config, control, delivery, ledger } = this.#tools;
-    const { recordsMax: maxRecords, bytesMax: maxBytes } = config.batch;
+    const { control } = this.#tools;
     await Promise.all(this.#underWay);
     while (spool.records > 0 && !this.#inFlight.isFenced && control.mode !== MODE_STOP) {
       this.#tools.beat();
-      const batch = spool.next({ maxRecords, maxBytes });
+      const batch = spool.next(this.#disk.limits());
       if (batch === undefined) {
         await delay(DISK_PAUSE_MS);
         continue;
@@ -219,10 +220,8 @@ export class StreamPace implements Pace {
           spool.settle(first + to, { first, counter, sentBytes });
         },
         countDeadLettered: (count: number) => this.#inFlight.countDeadLettered(count),
-        setBusy: (busy: number) => this.#lane.setBusy(busy),
       };
-      ledger.add('batches');
-      const end = await delivery.run(spoolJob(batch, home, this.#tools));
+      const end = await this.#disk.run(batch, home);
       if (end.kind !== 'done') return;
       // A sink that never really waits would keep everything else out.
       await new Promise((resolve) => setImmediate(resolve));

@@ -299,7 +299,7 @@ export class ModelProcess {
     const tools = this.#toolsFor(turn, seat.region);
     const { spool } = this.#config;
     if (seat.backlogs !== undefined && spool !== undefined) {
-      await new backlogTurn.BacklogTurn(lane, tools, spool).run(seat.backlogs);
+      await new backlogTurn.BacklogTurn(lane, tools, { plan: spool }).run(seat.backlogs);
     } else await new turns.Turn(lane, tools).run();
   }
 
