@@ -318,7 +318,7 @@ export class Receiver {
     checkCount(announced, records.length);
     const refusal = this.#refusalOf(records, poison);
     if (refusal !== undefined) return { code: INVALID, msg: refusal };
-    for (const record of records) this.#applyRecord(record);
+    this.#applyRecords(records);
     this.#acknowledge(appId, records.length);
     return { code: 0 };
   }
@@ -344,6 +344,12 @@ export class Receiver {
     this.#tally.countAppId(appId, records);
   }
 
+  #applyRecords(records: readonly unknown[]): void {
+    for (const record of records) this.#applyRecord(record);
+    if (this.#savePath === undefined || records.length === 0) return;
+    appendFileSync(this.#savePath, `${records.map((one) => JSON.stringify(one)).join('\n')}\n`);
+  }
+
   #applyRecord(record: unknown): void {
     const checked = record as CheckedRecord;
     this.#tally.countType(String(checked['#type']));
@@ -355,9 +361,6 @@ export class Receiver {
     if (isRepeated) this.#tally.duplicates += 1;
     else this.#tally.unique += 1;
     this.#recent.add(record, isRepeated ? 'repeated' : 'taken');
-    if (this.#savePath !== undefined) {
-      appendFileSync(this.#savePath, `${JSON.stringify(record)}\n`);
-    }
   }
 
   #takeDebug(body: Buffer): object {
@@ -382,7 +385,7 @@ export class Receiver {
       return debugAnswer(problems);
     }
     if (form.get('dryRun') !== '1') {
-      this.#applyRecord(record);
+      this.#applyRecords([record]);
       this.#acknowledge(appId, 1);
     }
     this.#tally.debugRecords += 1;
