@@ -5,7 +5,9 @@ import { after, before, beforeEach, test } from 'node:test';
 import { AggregatorRegistry, Counter, type OpenMetricsContentType, Registry } from 'prom-client';
 import { Analytics, AsyncBatchConsumer, LoggingConsumer } from '../src/index.ts';
 import { CATALOGUE } from '../src/metrics/catalogue.ts';
+import { MetricsCollector, textOf } from '../src/metrics/collector.ts';
 import { MetricsEndpoint } from '../src/metrics/endpoint.ts';
+import { randomFrom } from './random.ts';
 import {
   assertBalanced,
   newDirectory,
@@ -14,6 +16,8 @@ import {
   TestReceiver,
   until,
 } from './support.ts';
+
+const seed = Date.now() % 1_000_000;
 
 let receiver: TestReceiver;
 
@@ -185,6 +189,57 @@ test('a cleared registry gets the metrics again when a living client is asked fo
     'counts are the account; nobody can reset them',
   );
   await ta.close();
+});
+
+// Goal: what is remembered of a text never shows. Method: random changes of values, lanes, clients and default labels; after each one
+// the text is compared with that of prom-client, byte by byte.
+test(`a text of remembered lines is the one prom-client writes (seed ${seed})`, async () => {
+  const random = randomFrom(seed);
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }));
+  for (let index = 0; index < 1000; index += 1) ta.track({ accountId: `u${index}`, event: 'e' });
+  await ta.flush();
+  const [real] = MetricsCollector.of(ta.register).look().values();
+  assert.ok(real !== undefined);
+  const stats = await ta.close();
+  assertBalanced(stats);
+
+  const registry = new Registry();
+  new Counter({ name: 'own_total', help: 'x', registers: [registry] }).inc(7);
+  const collector = MetricsCollector.of(registry);
+  let readings = real;
+  const source = { consumer: 'async', readings: () => readings, troubles: () => [] } as const;
+  const leaves = [collector.add(source)];
+  const values = [0, 1, 0.1, 1e21, -5, Number.NaN, Number.POSITIVE_INFINITY];
+  const changes = [
+    () =>
+      registry.setDefaultLabels(
+        random(2) === 0 ? {} : { service: `a "${random(2)}" b`, client: 'x' },
+      ),
+    () => leaves.push(collector.add({ ...source, client: 'a "client"\n\\' })),
+    () => leaves.pop()?.(),
+    () => {
+      readings = { ...readings, accepted: values[random(values.length)] ?? 0 };
+    },
+    () => {
+      readings = { ...readings, lanes: real.lanes.slice(random(real.lanes.length)) };
+    },
+    () => {
+      const { bounds, counts, sum } = real.callSeconds;
+      const changed = {
+        bounds,
+        counts: counts.map((count) => count + random(2)),
+        sum: sum + random(2),
+      };
+      readings = { ...readings, callSeconds: changed };
+    },
+    () => registry.removeSingleMetric('own_total'),
+    () => registry.removeSingleMetric('millrace_build_info'),
+    () => collector.register(),
+  ];
+  for (let step = 0; step < 300; step += 1) {
+    changes[random(changes.length)]?.();
+    assert.equal(await textOf(registry), await registry.metrics(), `step ${step}`);
+  }
 });
 
 // Goal: names, types, help texts and label names are a promise. Method: real scrapes of an HTTP and a file client, without the

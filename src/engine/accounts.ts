@@ -76,6 +76,11 @@ interface Totals {
   spoolAgeMs: number;
 }
 
+function buildWith(codec: 'wasm' | 'js'): Readings['build'] {
+  return Object.freeze({ version: LIBRARY_VERSION, node: process.version, codec });
+}
+
+const BUILDS = { wasm: buildWith('wasm'), js: buildWith('js') };
 const RETRY_COUNTERS = WORKER_COUNTERS.filter((name) => name.startsWith('retries_'));
 
 /** Every number a user sees, read from shared memory at the moment of asking; no worker is asked. */
@@ -156,7 +161,7 @@ export class Accounts {
     const threads = this.#threads();
     const settled = (counter: number) => totals.counters[counter] ?? 0;
     return {
-      build: { version: LIBRARY_VERSION, node: process.version, codec: codecOf(control) },
+      build: BUILDS[codecOf(control)],
       accepted: stats.accepted,
       delivered: stats.delivered,
       rejected: stats.rejected,

@@ -354,7 +354,7 @@ export class Seat {
 
   /** When the oldest record was accepted, wall time in ms; undefined: there is none. */
   oldestMs(): number | undefined {
-    const head = this.read().head;
+    const head = this.settlement.readHead();
     if (head === this.tail) return undefined;
     const { view, laneBytes, baseMs } = this.region;
     const framesAt = this.region.framesAt(this.lane);

@@ -226,8 +226,8 @@ export interface HistogramReading {
   readonly bounds: readonly number[];
   readonly counts: readonly number[];
   readonly sum: number;
-  /** By bucket; undefined: none, or the histogram has none. */
-  readonly exemplars?: readonly (Exemplar | undefined)[];
+  /** Reads those by bucket; undefined: none, or the histogram has none. */
+  readonly exemplars?: () => readonly (Exemplar | undefined)[];
 }
 
 /** A worker's slot, as the reader looks at it. */
@@ -260,12 +260,14 @@ export class LedgerReader {
     if (place === undefined) return { bounds: [], counts: [], sum: 0 };
     const { at, spec } = place;
     const buckets = spec.bounds.length + 1;
-    const counts = Array.from({ length: buckets }, (_, bucket) => this.#sum(at + bucket));
+    const counts: number[] = [];
+    for (let bucket = 0; bucket < buckets; bucket += 1) counts.push(this.#sum(at + bucket));
     const reading = { bounds: spec.bounds, counts, sum: this.#sum(at + buckets) };
     if (spec.hasExemplars !== true) return reading;
-    const exemplars = counts.map((count, bucket) =>
-      count === 0 ? undefined : this.#exemplar(at + buckets + 1 + bucket * EXEMPLAR_FLOATS),
-    );
+    const exemplars = () =>
+      counts.map((count, bucket) =>
+        count === 0 ? undefined : this.#exemplar(at + buckets + 1 + bucket * EXEMPLAR_FLOATS),
+      );
     return { ...reading, exemplars };
   }
 

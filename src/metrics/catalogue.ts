@@ -44,18 +44,18 @@ export type Metric = ValueMetric | HistogramMetric;
 type Labels = Readonly<Record<string, string>>;
 
 const NO_LABELS: Labels = Object.freeze({});
-/** Label sets that are remembered; those of ended port threads give way. */
+/** Values of a label that are remembered; those of ended port threads give way. */
 const LABELS_MAX = 4096;
-const knownLabels = new Map<string, Labels>();
+const knownLabels = new Map<string, Map<string, Labels>>();
 
 /** The same object for the same label: whoever writes it down can remember its text. */
 function labelled(label: string, value: string): Labels {
-  const key = `${label} ${value}`;
-  const known = knownLabels.get(key);
+  const values = knownLabels.get(label) ?? new Map<string, Labels>();
+  const known = values.get(value);
   if (known !== undefined) return known;
-  if (knownLabels.size >= LABELS_MAX) knownLabels.clear();
+  if (values.size >= LABELS_MAX) values.clear();
   const made = Object.freeze({ [label]: value });
-  knownLabels.set(key, made);
+  knownLabels.set(label, values.set(value, made));
   return made;
 }
 
@@ -218,7 +218,7 @@ export const CATALOGUE: readonly Metric[] = [
     help: "Always 1; the labels say what runs. codec: wasm, or js where a worker can't run that.",
     aggregator: 'first',
     labels: ['version', 'node', 'codec'],
-    read: ({ build }) => [{ labels: { ...build }, value: 1 }],
+    read: ({ build }) => [{ labels: build, value: 1 }],
   },
   counter('millrace_records_accepted_total', 'Records that entered the ring.', (at) => at.accepted),
   counter(

@@ -1,5 +1,5 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
-import type { MetricsRegistry } from './collector.ts';
+import { type MetricsRegistry, textOf } from './collector.ts';
 
 export interface MetricsEndpointOptions {
   readonly registry: MetricsRegistry;
@@ -28,8 +28,14 @@ export class MetricsEndpoint {
         reply.writeHead(path === '/metrics' ? 405 : 404).end('GET /metrics\n');
         return;
       }
-      registry.metrics().then(
-        (text) => reply.writeHead(200, { 'content-type': registry.contentType }).end(text),
+      textOf(registry).then(
+        (text) =>
+          reply
+            .writeHead(200, {
+              'content-type': registry.contentType,
+              'content-length': Buffer.byteLength(text),
+            })
+            .end(text),
         (error: unknown) => reply.writeHead(500).end(`${error}\n`),
       );
     });
