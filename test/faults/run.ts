@@ -7,6 +7,7 @@ import { LIFE_DRILLS } from './life-drills.ts';
 import { NETWORK_DRILLS } from './network-drills.ts';
 import { OUTAGE_DRILLS } from './outage-drills.ts';
 import { RING_DRILLS } from './ring-drills.ts';
+import { WATCH_DRILLS } from './watch-drills.ts';
 import { WORKER_DRILLS } from './worker-drills.ts';
 
 /** All drills, in the order of the fault table. */
@@ -19,6 +20,7 @@ export const DRILLS: readonly Drill[] = [
   ...DISK_DRILLS,
   ...FILE_DRILLS,
   ...OUTAGE_DRILLS,
+  ...WATCH_DRILLS,
 ].toSorted((a, b) => a.id.localeCompare(b.id, 'en', { numeric: true }));
 
 export interface Run {
