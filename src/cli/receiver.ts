@@ -62,7 +62,10 @@ async function run(flags: ReceiverFlags): Promise<void> {
       `${records} records in ${requests} requests, ${unique} unique, ${duplicates} repeated, ${refused} refused`,
     );
   }, COUNTS_MS);
-  await firstSignal();
+  // Whoever forked this process and is gone can't end it any more.
+  const parentGone = new Promise((resolve) => process.once('disconnect', resolve));
+  process.channel?.unref();
+  await Promise.race([firstSignal(), parentGone]);
   clearInterval(timer);
   await receiver.close();
   const snapshot = receiver.snapshot();

@@ -247,6 +247,8 @@ export class Inlet {
     const isDone = blockUntil(hasRoom, word, {
       deadlineMs: this.#blockDeadlineMs,
       tend: () => this.#host.tend(),
+      // Any lane's records may leave the queue, and a thread can wait for one word only.
+      ...(isQueueFull && this.seats.length > 1 ? { sliceMs: QUEUE_SLICE_MS } : {}),
     });
     this.recorder.countBlocked(performance.now() - startMs);
     return isDone;
@@ -285,6 +287,9 @@ export class Inlet {
     }
   }
 }
+
+/** How often a caller held by a full queue looks at all lanes. */
+const QUEUE_SLICE_MS = 5;
 
 export function closedError(): MillraceError {
   return new MillraceError('MILLRACE_CLOSED', 'the client is closed; it takes no more records');

@@ -4,14 +4,18 @@ const HOLD_MS = 60_000;
 
 /**
  * Blocks this thread until `isDone`, looking again whenever the word at `index` leaves its value, and at least every
- * 100 ms. `tend` runs before each wait: what must not depend on the event loop.
+ * `sliceMs`, default 100. `tend` runs before each wait: what must not depend on the event loop.
  *
  * @returns false when the time is over
  */
 export function blockUntil(
   isDone: () => boolean,
   word: { readonly words: Int32Array; readonly index: number },
-  { deadlineMs, tend }: { deadlineMs: number; tend: () => void },
+  {
+    deadlineMs,
+    tend,
+    sliceMs = SLICE_MS,
+  }: { deadlineMs: number; tend: () => void; sliceMs?: number },
 ): boolean {
   for (;;) {
     const value = Atomics.load(word.words, word.index);
@@ -19,7 +23,7 @@ export function blockUntil(
     const leftMs = deadlineMs - performance.now();
     if (leftMs <= 0) return false;
     tend();
-    Atomics.wait(word.words, word.index, value, Math.min(leftMs, SLICE_MS));
+    Atomics.wait(word.words, word.index, value, Math.min(leftMs, sliceMs));
   }
 }
 

@@ -176,7 +176,8 @@ class Shipper {
   constructor(directory: string, receiver: TestReceiver) {
     const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
     const flags = ['ship', directory, '--url', receiver.url, '--appid', 'A', '--poll', '10'];
-    this.#child = fork(main, flags, { stdio: 'ignore', execArgv: [] });
+    const withParent = new URL('./end-with-parent.js', import.meta.url).href;
+    this.#child = fork(main, flags, { stdio: 'ignore', execArgv: ['--import', withParent] });
     this.#ended = once(this.#child, 'close');
   }
 

@@ -82,5 +82,5 @@ console.log(`seed ${flags.seed}`);
 const runs = flags.soak === undefined ? await runAll(flags) : await soak(flags);
 if (flags.soak === undefined) showRuns(runs);
 if (flags.write === true) writeRuns(runs, `npm run test:faults -- --write --seed ${flags.seed}`);
-// A drill that failed leaves servers and processes behind.
+// A drill that failed leaves servers behind.
 process.exit(runs.every(({ finding }) => finding !== undefined) ? 0 : 1);

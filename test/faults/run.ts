@@ -1,3 +1,6 @@
+import type { ChildProcess } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
 import { randomFrom } from '../random.ts';
 import { ANSWER_DRILLS } from './answer-drills.ts';
 import { DISK_DRILLS } from './disk-drills.ts';
@@ -7,6 +10,7 @@ import { LIFE_DRILLS } from './life-drills.ts';
 import { NETWORK_DRILLS } from './network-drills.ts';
 import { OUTAGE_DRILLS } from './outage-drills.ts';
 import { RING_DRILLS } from './ring-drills.ts';
+import { closeLeft } from './stage.ts';
 import { WATCH_DRILLS } from './watch-drills.ts';
 import { WORKER_DRILLS } from './worker-drills.ts';
 
@@ -43,11 +47,39 @@ export async function runDrill(
   };
   const startMs = performance.now();
   const tookMs = () => performance.now() - startMs;
+  const children = new ChildWatch();
   try {
     const finding = await drill.run(tools);
     return { drill, finding, tookMs: tookMs() };
   } catch (error) {
     return { drill, finding: undefined, error, tookMs: tookMs() };
+  } finally {
+    await children.end();
+    closeLeft();
+  }
+}
+
+/** The processes that this one starts, to end those that a drill that failed has left. */
+class ChildWatch {
+  readonly #children = new Set<ChildProcess>();
+  readonly #hear = (message: unknown) => {
+    const { process: child } = message as { process: ChildProcess };
+    this.#children.add(child);
+    child.once('exit', () => this.#children.delete(child));
+  };
+
+  constructor() {
+    subscribe('child_process', this.#hear);
+  }
+
+  async end(): Promise<void> {
+    unsubscribe('child_process', this.#hear);
+    const ends = [...this.#children].map((child) => {
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      return ended;
+    });
+    await Promise.all(ends);
   }
 }
 

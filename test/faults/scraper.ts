@@ -78,3 +78,5 @@ process.on('message', async (order: ScrapeOrder) => {
   assert.ok(process.send !== undefined);
   process.send(report);
 });
+// It lives for its orders.
+process.channel?.ref();

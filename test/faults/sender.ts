@@ -1,4 +1,5 @@
 import { Analytics, AsyncBatchConsumer, type AsyncBatchConsumerOptions } from '../../src/index.ts';
+import { partFromParent } from './end-with-parent.ts';
 
 /** What a sending process does: plain data on its command line. */
 export interface SenderJob {
@@ -143,7 +144,7 @@ class Program {
     const metrics = await ta.register.metrics();
     const stats = await ta.close();
     send({ rssBytes: process.memoryUsage.rss(), stats, metrics });
-    process.disconnect();
+    partFromParent();
   }
 }
 

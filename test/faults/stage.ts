@@ -163,6 +163,15 @@ export class Sender {
   }
 }
 
+/** All that were opened; nothing is kept alive for it. */
+let clients: WeakRef<Analytics>[] = [];
+
+/** Closes the clients that a drill that failed has left, whatever they have in hand. */
+export function closeLeft(): void {
+  for (const client of clients) client.deref()?.closeSync({ timeoutMs: 0 });
+  clients = [];
+}
+
 /** A client in this process. */
 export function open(
   receiver: { readonly url: string },
@@ -172,10 +181,12 @@ export function open(
   const silent = () => {
     // The account tells.
   };
-  return new Analytics(new AsyncBatchConsumer(optionsOf(receiver, more)), {
+  const client = new Analytics(new AsyncBatchConsumer(optionsOf(receiver, more)), {
     onError: silent,
     ...options,
   });
+  clients.push(new WeakRef(client));
+  return client;
 }
 
 export function trackOne(ta: Analytics, index: number): boolean {

@@ -13,6 +13,8 @@ import { numbersIn } from './stage.ts';
 /** A request as it went by. Times in ms since 1970, with fractions. */
 export interface TapNote {
   readonly startMs: number;
+  /** When the answer began to go out: no sender can have it earlier. */
+  readonly answeredMs: number;
   /** When the sender had the answer. */
   readonly endMs: number;
   /** Records it says it has. */
@@ -73,19 +75,26 @@ export class Tap {
     });
     forward.on('error', () => outgoing.destroy());
     forward.on('response', (reply) => {
+      const answeredMs = now();
       outgoing.writeHead(reply.statusCode ?? 0, reply.headers);
       reply.pipe(outgoing);
-      outgoing.on('finish', () => this.#note(incoming, { startMs, body, reply }));
+      outgoing.on('finish', () => this.#note(incoming, { startMs, answeredMs, body, reply }));
     });
     forward.end(body);
   }
 
   #note(
     { headers }: IncomingMessage,
-    { startMs, body, reply }: { startMs: number; body: Buffer; reply: IncomingMessage },
+    {
+      startMs,
+      answeredMs,
+      body,
+      reply,
+    }: { startMs: number; answeredMs: number; body: Buffer; reply: IncomingMessage },
   ): void {
     this.notes.push({
       startMs,
+      answeredMs,
       endMs: now(),
       records: Number(headers['ta-integration-count']),
       numbers: this.#reads ? numbersIn(textOf(body, String(headers.compress))) : [],
