@@ -95,10 +95,11 @@ async function resumed(tools: DrillTools): Promise<Finding> {
   const machineMs = pauses.max / 1e6;
   const words: string[] = [];
   for (const [name, { waitsMs }] of Object.entries({ ring, queue })) {
-    const [median, longest] = [quantile(waitsMs, 0.5), Math.max(...waitsMs)];
-    const shown = `median ${median.toFixed(1)} ms, longest ${longest.toFixed(1)}`;
-    words.push(`${waitsMs.length} calls held by a full ${name}: ${shown}`);
-    assert.ok(median <= RESUME_MS_MAX && longest <= RESUME_MS_MAX + machineMs, words.join('; '));
+    const [median, most, longest] = [0.5, 0.9, 1].map((share) => quantile(waitsMs, share));
+    const shown = [median, most, longest].map((ms) => ms?.toFixed(1)).join(', ');
+    words.push(`${waitsMs.length} calls held by a full ${name}: ${shown} ms`);
+    assert.ok(Number(most) <= RESUME_MS_MAX, words.join('; '));
+    assert.ok(Number(longest) <= RESUME_MS_MAX + machineMs, words.join('; '));
   }
   const sum = (key: 'enqueued' | 'arrived') => ring.finding[key] + queue.finding[key];
   return {
@@ -106,7 +107,7 @@ async function resumed(tools: DrillTools): Promise<Finding> {
     arrived: sum('arrived'),
     dropped: {},
     duplicates: ring.finding.duplicates + queue.finding.duplicates,
-    measured: `back after the answer that made room: ${words.join('; ')} (longest pause of a process that does nothing but look on: ${machineMs.toFixed(1)})`,
+    measured: `from the answer that made room until the call was back, median, 90th percentile, longest: ${words.join('; ')} (longest pause of the process that looks on: ${machineMs.toFixed(1)})`,
   };
 }
 
