@@ -536,6 +536,16 @@ test('while a folder can not be written, records go to the other one, whole and 
   );
 });
 
+test('a folder that a file system has no room for is an error of the consumer, not an endless search', () => {
+  if (!existsSync('/proc/self')) return;
+  for (const directory of ['/proc/nope', '/proc/nope/logs']) {
+    assert.throws(() => new Analytics(new LoggingConsumer(directory)), {
+      code: 'MILLRACE_OPTIONS',
+      message: /directory .* can't be written: ENOENT.* mkdir '\/proc\/nope'/,
+    });
+  }
+});
+
 test('a consumer whose folder loses its permission writes to the other folder and counts all as delivered', async (context) => {
   const directory = newDirectory();
   const spillDirectory = newDirectory();

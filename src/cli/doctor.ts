@@ -1,7 +1,6 @@
 import {
   closeSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   rmSync,
@@ -11,6 +10,8 @@ import {
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { makeDirectory } from '../base/directory.ts';
+import { textOfError } from '../base/errors.ts';
 import { Analytics, DebugConsumer, MillraceError } from '../index.ts';
 import { parseEndpoint } from '../sink/endpoint.ts';
 
@@ -106,7 +107,7 @@ function openFiles(): Examination {
 function folder(directory: string): Examination[] {
   const what = `folder ${directory}`;
   try {
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     const fsyncMs = probe(join(directory, `.millrace-doctor-${process.pid}`));
     const { bavail, bsize } = statfsSync(directory);
     const bytes = bavail * bsize;
@@ -148,9 +149,11 @@ async function receiver(url: string, appId: string | undefined): Promise<Examina
     if (!Number.isNaN(dateMs)) found.push(clock(dateMs));
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const advice =
-      error instanceof MillraceError ? '' : '; check the address, the firewall and the proxy';
-    return [{ what: 'receiver', state: 'bad', detail: `does not answer: ${cause}${advice}` }];
+    const detail =
+      error instanceof MillraceError
+        ? error.message
+        : `does not answer: ${textOfError(cause)}; check the address, the firewall and the proxy`;
+    return [{ what: 'receiver', state: 'bad', detail }];
   }
   if (appId !== undefined) found.push(await dryRun(url, appId));
   return found;

@@ -3,7 +3,6 @@ import {
   appendFileSync,
   closeSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -11,6 +10,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { makeDirectory } from '../base/directory.ts';
 
 /** How far one file has been shipped. */
 export interface FileMark {
@@ -73,7 +73,7 @@ export function notePlaceOfMarks(directory: string, stateDirectory: string): voi
   if (resolve(stateDirectory) === resolve(own)) return;
   const places = placesElsewhere(directory);
   if (places.includes(resolve(stateDirectory))) return;
-  mkdirSync(own, { recursive: true });
+  makeDirectory(own);
   // A line torn by a crash spoils no other, and is written again with the next start.
   appendFileSync(join(own, POINTERS_NAME), `\n${JSON.stringify(resolve(stateDirectory))}`);
 }

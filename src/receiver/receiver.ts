@@ -1,8 +1,9 @@
-import { appendFileSync, mkdirSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import findMyWay from 'find-my-way';
+import { makeDirectory } from '../base/directory.ts';
 import { LiveHandler } from '../live/handler.ts';
 import { checkRecord, type RecordProblem } from '../record/check.ts';
 import { BodyError, countRecords, inflate, readBody } from './body.ts';
@@ -105,7 +106,7 @@ export class Receiver {
   /** Listens, then resolves. */
   static async open(options: ReceiverOptions = {}): Promise<Receiver> {
     const receiver = new Receiver(options);
-    if (options.saveDirectory !== undefined) mkdirSync(options.saveDirectory, { recursive: true });
+    if (options.saveDirectory !== undefined) makeDirectory(options.saveDirectory);
     await new Promise<void>((resolve, reject) => {
       receiver.#server.once('error', reject);
       receiver.#server.listen(options.port ?? 0, receiver.#host, resolve);

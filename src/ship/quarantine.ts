@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
-import { appendFileSync, mkdirSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeDirectory } from '../base/directory.ts';
 
 /** A line put aside. */
 export interface QuarantinedLine {
@@ -34,7 +35,7 @@ export class Quarantine {
         : { base64: bytes.toString('base64') };
       return `${JSON.stringify({ time, ...facts, ...content })}\n`;
     });
-    mkdirSync(dirname(this.#path), { recursive: true });
+    makeDirectory(dirname(this.#path));
     appendFileSync(this.#path, entries.join(''), { mode: 0o600 });
   }
 }

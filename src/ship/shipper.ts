@@ -1,7 +1,8 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
+import { makeDirectory } from '../base/directory.ts';
 import { MillraceError, textOfError } from '../base/errors.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
 import { LineScanner } from '../lines/line-scanner.ts';
@@ -129,7 +130,7 @@ export class Shipper {
     return guard(directory, () => {
       // A folder that is not there is a slip of the pen, and must not be made with the state folder in it.
       readdirSync(directory);
-      mkdirSync(stateDirectory, { recursive: true });
+      makeDirectory(stateDirectory);
       const lock = FolderLock.take(stateDirectory, {
         fileSystem: nodeFileSystem,
         processes: systemProcessTable(),

@@ -5,7 +5,6 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -13,6 +12,7 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
+import { makeDirectory } from '../base/directory.ts';
 
 /** The part of the file system that the file sink uses; tests put a failing one in its place. */
 export interface FileSystem {
@@ -42,9 +42,7 @@ export interface FileSystem {
 }
 
 export const nodeFileSystem: FileSystem = {
-  makeDirectory: (path) => {
-    mkdirSync(path, { recursive: true });
-  },
+  makeDirectory,
   checkWritable: (path) => accessSync(path, constants.W_OK | constants.X_OK),
   openAppend: (path, mode) => openSync(path, 'a+', mode),
   append: (fd, bytes) => writeSync(fd, bytes),

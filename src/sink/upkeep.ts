@@ -1,8 +1,9 @@
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { chmod, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { chmod, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { makeDirectory } from '../base/directory.ts';
 import { textOfError } from '../base/errors.ts';
 import { type FileMark, readAllMarks } from '../lines/marks.ts';
 import { type LogName, parseName } from './rotation.ts';
@@ -176,7 +177,7 @@ export class Upkeep {
   /** False: another process is at work on the file, or writes to it. */
   async #pack(file: FinishedFile): Promise<boolean> {
     const folder = join(this.#directory, PACK_FOLDER);
-    await mkdir(folder, { recursive: true });
+    makeDirectory(folder);
     const temporary = join(folder, `${file.name}.gz`);
     if (!(await claim(temporary))) return false;
     try {

@@ -4,7 +4,6 @@ import {
   fsyncSync,
   ftruncateSync,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readSync,
@@ -15,6 +14,7 @@ import {
   utimesSync,
   writeSync,
 } from 'node:fs';
+import { makeDirectory } from '../base/directory.ts';
 import { textOfError } from '../base/errors.ts';
 
 /**
@@ -55,9 +55,7 @@ export interface SpoolFileSystem {
 }
 
 export const nodeFileSystem: SpoolFileSystem = {
-  makeDirectory: (path, mode) => {
-    mkdirSync(path, { recursive: true, mode });
-  },
+  makeDirectory,
   list: (directory) => readdirSync(directory),
   bytesOf: (path) => statSync(path, { throwIfNoEntry: false })?.size ?? -1,
   modifiedMs: (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? -1,

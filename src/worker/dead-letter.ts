@@ -1,5 +1,6 @@
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeDirectory } from '../base/directory.ts';
 import { directoryModeOf } from '../spool/lane.ts';
 import type { DeliveryBatch } from './batcher.ts';
 import type { DeadLetterPlan } from './contract.ts';
@@ -35,7 +36,7 @@ export class DeadLetterFile {
 
   #open(): number {
     const { path, mode } = this.#plan;
-    mkdirSync(dirname(path), { recursive: true, mode: directoryModeOf(mode) });
+    makeDirectory(dirname(path), directoryModeOf(mode));
     return openSync(path, 'a', mode);
   }
 }
