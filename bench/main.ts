@@ -1,10 +1,10 @@
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { parsePositive } from '../src/cli/arguments.ts';
 import { Progress } from '../src/cli/progress.ts';
 import { type BenchReport, machine, runBench, SUITES } from './bench.ts';
 import { resolvePeer } from './peers/peer.ts';
-import { peerVersions } from './peers/registry.ts';
+import { isPartOfPeer, peerVersions } from './peers/registry.ts';
 import { htmlOf } from './report.ts';
 import { tableOf } from './table.ts';
 
@@ -25,12 +25,12 @@ const QUICK = { rounds: 2, seconds: 0.5 };
 
 // `npm run bench`, and `npx millrace bench`.
 try {
-  await new Command('bench')
+  await new Command('millrace bench')
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT_USAGE))
     .showHelpAfterError()
     .description('measures a call, delivery, ticks, memory and latency, against other libraries')
     .option('--suite <names>', `of ${Object.keys(SUITES).join(', ')}; default: all`, parseSuites)
-    .option('--only <parts>', 'contestants whose name has one of these parts', parseList)
+    .option('--only <parts>', 'contestants whose name has one of these parts', parseParts)
     .option('--rounds <n>', `default ${FULL.rounds}`, parsePositive)
     .option('--seconds <s>', `length of a stretch of load; default ${FULL.seconds}`, parsePositive)
     .option('--quick', 'all suites in less than three minutes')
@@ -56,6 +56,9 @@ async function run(flags: BenchFlags): Promise<void> {
   }
   // Better now than when all is measured.
   if (flags.html !== undefined) resolvePeer('chart.js');
+  for (const file of [flags.html, flags.json]) {
+    if (typeof file === 'string') appendFileSync(file, '');
+  }
   const progress = new Progress();
   const report = await runBench({
     suites: flags.suite ?? Object.keys(SUITES),
@@ -82,6 +85,13 @@ function save(report: BenchReport, { html, json }: BenchFlags): void {
 
 function parseList(text: string): string[] {
   return text.split(',').filter((part) => part !== '');
+}
+
+function parseParts(text: string): string[] {
+  const parts = parseList(text);
+  const wrong = parts.find((part) => !isPartOfPeer(part));
+  if (wrong === undefined) return parts;
+  throw new InvalidArgumentError(`No contestant has ${wrong} in its name.`);
 }
 
 function parseSuites(text: string): string[] {

@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Analytics, LoggingConsumer } from '../src/index.ts';
@@ -22,6 +22,7 @@ for (const lanes of [4, 16, 64]) {
   const at = (share: number) => Math.round(sorted[Math.floor(share * (ROUNDS - 1))] ?? 0);
   const samples = text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length;
   const stats = await ta.close();
+  rmSync(directory, { recursive: true });
   if (stats.delivered !== 1000 || stats.imbalance !== 0) throw new Error(JSON.stringify(stats));
   console.log(
     `${lanes} lanes: ${samples} samples, ${text.length} bytes, ${at(0.5)} µs median, ${at(0.99)} µs p99`,

@@ -164,3 +164,51 @@ test('labels and values of a metrics text are read as they were written', () => 
     { name: 'b', labels: {}, value: 1000 },
   ]);
 });
+
+test('Ctrl-C, which reaches all processes of a terminal, drains the demo and prints the account', async () => {
+  const flags = ['demo', '--rate', '500', '--metrics-port', '0', '--directory', newDirectory()];
+  const demo = spawn(process.execPath, [main, ...flags], { detached: true });
+  let text = '';
+  demo.stdout.on('data', (part: Buffer) => {
+    text += part.toString('utf8');
+  });
+  await until(() => text.includes('records/s'), 'the demo runs');
+  process.kill(-Number(demo.pid), 'SIGINT');
+  const [code] = await once(demo, 'exit');
+  assert.equal(code, 0, text);
+  assert.match(text, /found at the receiver/);
+});
+
+test('a receiver ends with the process that started it', async () => {
+  const flags = ['demo', '--rate', '10', '--metrics-port', '0', '--directory', newDirectory()];
+  const demo = spawn(process.execPath, [main, ...flags]);
+  await once(demo.stdout, 'data');
+  demo.stderr.resume();
+  demo.kill('SIGKILL');
+  // The receiver has the same standard error: the pipe is closed when both have ended.
+  await once(demo, 'close');
+});
+
+test('wrong usage is told in one line, without a stack, and ends with 2; what this machine refuses ends with 1', async () => {
+  const { port } = new URL(receiver.url);
+  const wrong: readonly (readonly [number, RegExp, ...string[]])[] = [
+    [2, /'--players <count>' argument '1e9' is invalid/, 'demo', '--players', '1e9'],
+    [2, /'redirect' is invalid. It needs a value/, 'receiver', '--fault', 'redirect'],
+    [2, /'status=99' is invalid. status is from 200/, 'receiver', '--fault', 'status=99'],
+    [1, /^listen EADDRINUSE.*\n$/, 'receiver', '--port', port],
+    [1, /^ENOENT: .*mkdir '\/proc\/nope'\n$/, 'receiver', '--save', '/proc/nope'],
+    [2, /required option '--url <url>'/, 'spool', 'drain', '.', '--appid', 'A'],
+    [2, /'x' is invalid for argument 'url'. It must be like http:/, 'top', 'x'],
+    [1, /^MILLRACE_UNAVAILABLE: no metrics at .*ECONNREFUSED/, 'top', 'http://127.0.0.1:2/'],
+    [2, /No contestant has nobody in its name/, 'bench', '--only', 'nobody'],
+    [1, /^MILLRACE_UNAVAILABLE: init: the adapter has ended/, 'conform', '--adapter', 'false'],
+  ];
+  await Promise.all(
+    wrong.map(async ([expected, pattern, ...flags]) => {
+      const { code, stderr } = await millrace(...flags);
+      assert.match(stderr, pattern);
+      assert.doesNotMatch(stderr, /^ +at /m);
+      assert.equal(code, expected, flags.join(' '));
+    }),
+  );
+});

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
@@ -300,7 +299,7 @@ test('the command reads standard input, counts by reason, and ends with 0, 1 or 
 });
 
 test('a file that can not be read, or is not what its name says, is named', async () => {
-  const path = join(mkdtempSync(join(tmpdir(), 'millrace-test-')), 'log.2026-11-24.gz');
+  const path = join(newDirectory(), 'log.2026-11-24.gz');
   writeFileSync(path, 'not packed');
   for (const file of ['/no/such/file', path]) {
     await assert.rejects(check([file]), {
@@ -311,7 +310,7 @@ test('a file that can not be read, or is not what its name says, is named', asyn
 });
 
 test('whoever wants to hear of files that can not be read gets the others checked', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'millrace-test-'));
+  const directory = newDirectory();
   const good = join(directory, 'log.2026-11-24');
   const torn = join(directory, 'log.2026-11-25.gz');
   const missing = join(directory, 'missing');

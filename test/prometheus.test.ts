@@ -12,6 +12,8 @@ import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts'
 
 /** Alerts that a slow or busy machine may raise by itself. */
 const OF_PACE: ReadonlySet<string> = new Set([
+  'MillraceBurnRateFast',
+  'MillraceBurnRateSlow',
   'MillraceTrackSlow',
   'MillraceWorkerHung',
   'MillraceWorkersMissing',

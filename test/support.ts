@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -72,9 +72,16 @@ export function assertBalanced(stats: Stats): void {
   assert.equal(stats.imbalance, 0);
 }
 
-/** A new empty folder. */
+const directories: string[] = [];
+process.on('exit', () => {
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+});
+
+/** A new empty folder; it goes away with this process. */
 export function newDirectory(): string {
-  return mkdtempSync(join(tmpdir(), 'millrace-test-'));
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-test-'));
+  directories.push(directory);
+  return directory;
 }
 
 /** Looks again until `isTrue`, for as long as a slow machine may need. */

@@ -26,6 +26,11 @@ export function peerOf(name: string): Peer {
   return peer;
 }
 
+/** Whether the name of a contestant has this part. */
+export function isPartOfPeer(part: string): boolean {
+  return PEERS.some(({ name }) => name.includes(part));
+}
+
 /** Names of all contestants that deliver there. */
 export function peersTo(target: Peer['goesTo']): string[] {
   return PEERS.filter(({ goesTo }) => goesTo === target).map(({ name }) => name);

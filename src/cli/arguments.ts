@@ -4,7 +4,7 @@ import { InvalidArgumentError } from 'commander';
 
 export function parseCount(text: string): number {
   const value = Number(text);
-  if (Number.isInteger(value) && value >= 0) return value;
+  if (text.trim() !== '' && Number.isInteger(value) && value >= 0) return value;
   throw new InvalidArgumentError('It must be a whole number, not negative.');
 }
 

@@ -24,8 +24,6 @@ export function convertCommand(): Command {
 }
 
 async function run(files: readonly string[], flags: ConvertFlags): Promise<void> {
-  // `millrace convert … | head` closes the pipe before the end; that is no error.
-  process.stdout.on('error', () => process.exit(0));
   const report = await convert({
     files,
     mapping: flags.mapping,

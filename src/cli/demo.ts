@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { Analytics, AsyncBatchConsumer, LoggingConsumer, type Stats } from '../index.ts';
 import { MetricsEndpoint } from '../metrics/endpoint.ts';
 import type { ReceiverSnapshot } from '../receiver/index.ts';
@@ -45,6 +45,7 @@ interface FilesResult {
 }
 
 const TICK_MS = 50;
+const PLAYERS_MAX = 1_000_000;
 const APP_ID = 'demo';
 const CLOSE_MS = 20_000;
 const NEWLINE = 0x0a;
@@ -54,7 +55,7 @@ export function demoCommand(): Command {
   return new Command('demo')
     .description('a simulated game server that sends to a local receiver and into files')
     .option('--rate <records>', 'records a second', parsePositive, 10_000)
-    .option('--players <count>', 'players that are simulated', parsePositive, 5000)
+    .option('--players <count>', 'players that are simulated', parsePlayers, 5000)
     .option('--seconds <seconds>', 'how long; default: until Ctrl-C', parsePositive)
     .option('--workers <count>', 'worker threads of the HTTP consumer', parsePositive)
     .option('--directory <dir>', 'folder of the log files (default: a new temporary one)')
@@ -67,6 +68,12 @@ export function demoCommand(): Command {
     .option('--seed <number>', 'what the players do follows from it', parseCount, 1)
     .option('--json', 'print one final JSON object and nothing else')
     .action(run);
+}
+
+function parsePlayers(text: string): number {
+  const players = Math.ceil(parsePositive(text));
+  if (players <= PLAYERS_MAX) return players;
+  throw new InvalidArgumentError(`There is room for ${PLAYERS_MAX.toLocaleString('en-US')}.`);
 }
 
 async function run(flags: DemoFlags): Promise<void> {
@@ -164,7 +171,7 @@ class Game {
   #spentMs = 0;
 
   constructor({ rate, players, seed }: DemoFlags, clients: readonly Analytics[]) {
-    this.#traffic = new Traffic({ players: Math.ceil(players), seed });
+    this.#traffic = new Traffic({ players, seed });
     this.#rate = rate;
     this.#clients = clients;
   }

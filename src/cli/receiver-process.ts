@@ -19,6 +19,8 @@ export class ReceiverProcess {
     const child = fork(main, ['receiver', '--port', '0', '--json', ...flags], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       execArgv: [],
+      // Ctrl-C in a terminal reaches the whole group: the receiver is needed until all is drained.
+      detached: true,
     });
     const url = await Promise.race([
       once(child, 'message').then(([message]: unknown[]) => urlOf(message)),
@@ -26,7 +28,7 @@ export class ReceiverProcess {
         throw new Error(`the receiver ended at once, exit code ${code}`);
       }),
     ]);
-    // A demo that is killed takes its receiver along, and the pipe must not keep the demo alive.
+    // Neither keeps the demo alive; a demo that is killed takes its receiver along, which sees the channel close.
     child.unref();
     child.channel?.unref();
     return new ReceiverProcess(url, child);

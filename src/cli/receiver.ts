@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type Fault, Receiver } from '../receiver/index.ts';
 import { parseCount, parsePort } from './arguments.ts';
-import { firstSignal } from './signals.ts';
+import { firstSignal, parentIsGone } from './signals.ts';
 
 interface ReceiverFlags {
   readonly port: number;
@@ -47,7 +47,9 @@ async function run(flags: ReceiverFlags): Promise<void> {
   });
   receiver.setFaults(flags.fault ?? []);
   // A demo that started this process wants to know where it listens.
-  process.send?.({ url: receiver.url });
+  process.send?.({ url: receiver.url }, () => {
+    // If it is gone, that is noticed below.
+  });
   if (flags.json !== true) {
     console.log(
       `receiver listens at ${receiver.url}, a page to look at is ${receiver.url}/live/; Ctrl-C ends it`,
@@ -62,10 +64,7 @@ async function run(flags: ReceiverFlags): Promise<void> {
       `${records} records in ${requests} requests, ${unique} unique, ${duplicates} repeated, ${refused} refused`,
     );
   }, COUNTS_MS);
-  // Whoever forked this process and is gone can't end it any more.
-  const parentGone = new Promise((resolve) => process.once('disconnect', resolve));
-  process.channel?.unref();
-  await Promise.race([firstSignal(), parentGone]);
+  await Promise.race([firstSignal(), parentIsGone()]);
   clearInterval(timer);
   await receiver.close();
   const snapshot = receiver.snapshot();
@@ -90,7 +89,7 @@ function parseFault(text: string): Fault {
 function actionOf(kind: string, value: string): Fault['action'] {
   switch (kind) {
     case 'status':
-      return { kind, status: parseCount(value) };
+      return { kind, status: parseStatus(value) };
     case 'delay':
       return { kind, ms: parseCount(value) };
     case 'slow':
@@ -98,11 +97,11 @@ function actionOf(kind: string, value: string): Fault['action'] {
     case 'too-large':
       return { kind, bytes: parseCount(value) };
     case 'code':
-      return { kind, code: Number(value) };
+      return { kind, code: parseCode(value) };
     case 'redirect':
-      return { kind, location: value };
+      return { kind, location: parseText(value) };
     case 'poison':
-      return { kind, text: value };
+      return { kind, text: parseText(value) };
     case 'reset':
       if (value === 'start' || value === 'body' || value === 'after') return { kind, when: value };
       throw new InvalidArgumentError('reset is =start, =body or =after.');
@@ -112,6 +111,23 @@ function actionOf(kind: string, value: string): Fault['action'] {
     case 'wrong-json':
       return { kind };
     default:
-      throw new InvalidArgumentError(`${kind} is no fault.`);
+      throw new InvalidArgumentError(`${kind} is no fault; see --help.`);
   }
+}
+
+function parseStatus(text: string): number {
+  const status = parseCount(text);
+  if (status >= 200 && status <= 599) return status;
+  throw new InvalidArgumentError('status is from 200 to 599.');
+}
+
+function parseCode(text: string): number {
+  const code = Number(text);
+  if (text !== '' && Number.isInteger(code)) return code;
+  throw new InvalidArgumentError('code is a whole number.');
+}
+
+function parseText(text: string): string {
+  if (text !== '') return text;
+  throw new InvalidArgumentError('It needs a value: kind=value.');
 }

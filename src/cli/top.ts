@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import Table from 'cli-table3';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import logUpdate from 'log-update';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import { parsePositive } from './arguments.ts';
 import { type MetricSample, parseMetrics, quantileOf } from './metrics-text.ts';
 
@@ -46,7 +47,7 @@ export function topCommand(): Command {
     .description(
       'watch a running engine by its metrics endpoint, for instance that of metricsServer; q or Ctrl-C ends it',
     )
-    .argument('<url>', 'http://HOST:PORT/metrics')
+    .argument('<url>', 'http://HOST:PORT/metrics', parseUrl)
     .option('--interval <seconds>', 'time between two looks', parsePositive, 1)
     .option('--once', 'look twice and end')
     .option('--json', 'one JSON object a line')
@@ -96,14 +97,30 @@ function onQuit(quit: () => void): () => void {
   };
 }
 
+/** @throws MillraceError MILLRACE_UNAVAILABLE: there are no metrics of millrace */
 async function look(url: string): Promise<Look> {
-  const reply = await fetch(url, { signal: AbortSignal.timeout(5000) });
-  if (!reply.ok) throw new Error(`${url} answers with status ${reply.status}`);
-  const samples = parseMetrics(await reply.text());
+  const samples = parseMetrics(await read(url));
   if (!samples.some(({ name }) => name === 'millrace_workers')) {
-    throw new Error(`${url} has no metrics of millrace`);
+    throw new MillraceError('MILLRACE_UNAVAILABLE', `${url} has no metrics of millrace`);
   }
   return { atMs: Date.now(), samples };
+}
+
+async function read(url: string): Promise<string> {
+  let why: string;
+  try {
+    const reply = await fetch(url, { signal: AbortSignal.timeout(5000) });
+    if (reply.ok) return await reply.text();
+    why = `status ${reply.status}`;
+  } catch (error) {
+    why = textOfError(error instanceof Error ? (error.cause ?? error) : error);
+  }
+  throw new MillraceError('MILLRACE_UNAVAILABLE', `no metrics at ${url}: ${why}`);
+}
+
+function parseUrl(text: string): string {
+  if (URL.canParse(text) && /^https?:/.test(text)) return text;
+  throw new InvalidArgumentError('It must be like http://HOST:PORT/metrics.');
 }
 
 /** A server that goes away for a while is waited for, unless one look is all that is wanted. */

@@ -12,6 +12,8 @@ export interface AdapterReply {
   readonly error?: string;
   /** The SDK has nothing of the kind. */
   readonly unsupported?: boolean;
+  /** It has ended, and answers nothing any more. */
+  readonly isEnd?: boolean;
 }
 
 /** Longest wait for one answer, in ms. */
@@ -39,7 +41,7 @@ export class Adapter {
     child.stdin?.on('error', () => undefined);
     const fail = (why: string) => {
       for (const answer of this.#waiting.splice(0))
-        answer({ error: `${why} ${this.#stderr}`.trim() });
+        answer({ error: `${why} ${this.#stderr}`.trim(), isEnd: true });
     };
     child.on('close', () => fail('the adapter has ended'));
     child.on('error', (error) => fail(String(error)));
@@ -61,7 +63,7 @@ export class Adapter {
   /** One request. An adapter that ends or is silent gives an error. */
   async ask(request: ConformJson): Promise<AdapterReply> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) {
-      return { error: `the adapter has ended ${this.#stderr}`.trim() };
+      return { error: `the adapter has ended ${this.#stderr}`.trim(), isEnd: true };
     }
     const timer = new AbortController();
     const late = delay(REPLY_MS, { error: 'the adapter did not answer' }, timer);

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
+import { MillraceError } from '../base/errors.ts';
 import { Receiver } from '../receiver/index.ts';
 import { Adapter } from './adapter.ts';
 import type { ConformCase, ConformJson, ConformStep } from './cases.ts';
@@ -37,11 +38,19 @@ const LOOK_MS = 25;
 /** Fields that every SDK fills in as it likes. */
 const FREE_FIELDS = ['#lib', '#lib_version'];
 
-/** Runs the cases one after another, each against a fresh adapter and a fresh receiver. */
+/**
+ * Runs the cases one after another, each against a fresh adapter and a fresh receiver.
+ *
+ * @throws MillraceError MILLRACE_UNAVAILABLE: the first adapter ended before it had answered anything
+ */
 export async function conform(options: ConformOptions): Promise<ConformResult[]> {
   const results: ConformResult[] = [];
   for (const one of options.cases) {
-    const result = await new Trial(one, options).run();
+    const trial = new Trial(one, options);
+    const result = await trial.run();
+    if (results.length === 0 && trial.isStillborn) {
+      throw new MillraceError('MILLRACE_UNAVAILABLE', result.reason ?? 'the adapter has ended');
+    }
     results.push(result);
     options.onResult?.(result);
   }
@@ -55,6 +64,8 @@ class Trial {
   readonly #folder = mkdtempSync(join(tmpdir(), 'millrace-conform-'));
   #wrong: string | undefined;
   #requestsAfterQuiet = 0;
+  /** Whether the adapter ended without an answer. */
+  isStillborn = false;
 
   constructor(one: ConformCase, { adapter, patience = 1 }: ConformOptions) {
     this.#case = one;
@@ -94,7 +105,8 @@ class Trial {
     const init = { do: 'init', mode, url, appId: 'A', directory, ...options };
     for (const step of [init, ...this.#case.steps.flatMap(repeated)] as ConformStep[]) {
       const { refused = false, ...request } = step;
-      const { error, unsupported } = await adapter.ask(request);
+      const { error, unsupported, isEnd } = await adapter.ask(request);
+      if (step.do === 'init' && isEnd === true) this.isStillborn = true;
       if (unsupported === true) return false;
       if (refused !== (error !== undefined)) {
         this.#wrong ??= refused

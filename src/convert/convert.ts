@@ -135,7 +135,7 @@ function loadMapping(mapping: unknown): Mapping {
   } catch (error) {
     throw new MillraceError(
       'MILLRACE_OPTIONS',
-      `mapping ${mapping} can't be read: ${error}`,
+      `mapping ${mapping} can't be read: ${textOfError(error)}`,
       error,
     );
   }

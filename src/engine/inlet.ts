@@ -130,8 +130,8 @@ export class Inlet {
    *
    * @throws MillraceError MILLRACE_TIMEOUT when they are not in time; consumers in rounds also throw what went wrong
    */
-  async flush({ timeoutMs }: Deadline = {}): Promise<void> {
-    const deadlineMs = performance.now() + (timeoutMs ?? Number.POSITIVE_INFINITY);
+  async flush({ timeoutMs = Number.POSITIVE_INFINITY }: Deadline = {}): Promise<void> {
+    const deadlineMs = performance.now() + timeoutMs;
     const waits = this.seats.map((seat) => this.#flushSeat(seat));
     const inTime = await holdOpen(() =>
       Promise.all(waits.map(({ isDone, word }) => resolveWhen(isDone, word, { deadlineMs }))),
@@ -302,13 +302,9 @@ function givenUpError({ name }: Seat): MillraceError {
   );
 }
 
-export function timeoutError(
-  what: string,
-  timeoutMs: number | undefined,
-  left: number,
-): MillraceError {
+export function timeoutError(what: string, timeoutMs: number, left: number): MillraceError {
   return new MillraceError(
     'MILLRACE_TIMEOUT',
-    `${what} was not done within ${timeoutMs} ms; ${left} records wait`,
+    `${what} was not done within ${Math.round(timeoutMs)} ms; ${left} records wait`,
   );
 }

@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import { type MetricsRegistry, textOf } from './collector.ts';
 
 export interface MetricsEndpointOptions {
@@ -16,40 +16,22 @@ export class MetricsEndpoint {
   readonly #server: Server;
   readonly #host: string;
 
-  private constructor({ registry, host = '127.0.0.1', livePage }: MetricsEndpointOptions) {
+  private constructor(server: Server, host: string) {
+    this.#server = server;
     this.#host = host;
-    this.#server = createServer((request, reply) => {
-      const path = (request.url ?? '').split('?')[0];
-      if (livePage !== undefined && (path === '/' || path === '/events')) {
-        livePage(request, reply);
-        return;
-      }
-      if (request.method !== 'GET' || path !== '/metrics') {
-        reply.writeHead(path === '/metrics' ? 405 : 404).end('GET /metrics\n');
-        return;
-      }
-      textOf(registry).then(
-        (text) =>
-          reply
-            .writeHead(200, {
-              'content-type': registry.contentType,
-              'content-length': Buffer.byteLength(text),
-            })
-            .end(text),
-        (error: unknown) => reply.writeHead(500).end(`${error}\n`),
-      );
-    });
-    this.#server.unref();
   }
 
   /** Listens, then resolves. */
   static async open(options: MetricsEndpointOptions): Promise<MetricsEndpoint> {
-    const endpoint = new MetricsEndpoint(options);
+    const { port = 0, host = '127.0.0.1' } = options;
+    // Loaded here only: with it comes an HTTP client of Node's own, and on Node 22 that ends a process without WebAssembly.
+    const { createServer } = await import('node:http');
+    const server = createServer(listenerOf(options)).unref();
     await new Promise<void>((resolve, reject) => {
-      endpoint.#server.once('error', reject);
-      endpoint.#server.listen(options.port ?? 0, endpoint.#host, resolve);
+      server.once('error', reject);
+      server.listen(port, host, resolve);
     });
-    return endpoint;
+    return new MetricsEndpoint(server, host);
   }
 
   /** Where the metrics are. */
@@ -70,4 +52,28 @@ export class MetricsEndpoint {
     this.#server.closeAllConnections();
     await closed;
   }
+}
+
+function listenerOf({ registry, livePage }: MetricsEndpointOptions): RequestListener {
+  return (request, reply) => {
+    const path = (request.url ?? '').split('?')[0];
+    if (livePage !== undefined && (path === '/' || path === '/events')) {
+      livePage(request, reply);
+      return;
+    }
+    if (request.method !== 'GET' || path !== '/metrics') {
+      reply.writeHead(path === '/metrics' ? 405 : 404).end('GET /metrics\n');
+      return;
+    }
+    textOf(registry).then(
+      (text) =>
+        reply
+          .writeHead(200, {
+            'content-type': registry.contentType,
+            'content-length': Buffer.byteLength(text),
+          })
+          .end(text),
+      (error: unknown) => reply.writeHead(500).end(`${error}\n`),
+    );
+  };
 }

@@ -1,4 +1,5 @@
-import { MillraceError, show } from '../base/errors.ts';
+import { accessSync, constants } from 'node:fs';
+import { MillraceError, show, textOfError } from '../base/errors.ts';
 import { checkInstalled, KAFKA_PACKAGES, NATS_PACKAGES } from '../broker/packages.ts';
 import type { OptionReader } from '../engine/option-reader.ts';
 import { kafkaUpstream } from './kafka-source.ts';
@@ -86,6 +87,7 @@ function readNats(reader: OptionReader, origin: RelayOrigin | undefined): Upstre
   const { servers = [], name = '', user, pass } = origin ?? {};
   const token = reader.text('token');
   const credentials = reader.text('credentials');
+  if (credentials !== undefined) checkFile(reader, 'credentials', credentials);
   return natsUpstream({
     server: {
       servers,
@@ -109,6 +111,7 @@ function readKafka(reader: OptionReader, { servers, name, user, pass }: RelayOri
   if (tls !== undefined && typeof tls !== 'boolean' && typeof tls !== 'string') {
     reader.fail('tls must be true, false, or the path of a PEM file');
   }
+  if (typeof tls === 'string') checkFile(reader, 'tls', tls);
   if (user !== undefined && pass === undefined) reader.fail('from has a user without password');
   return kafkaUpstream({
     server: {
@@ -122,4 +125,13 @@ function readKafka(reader: OptionReader, { servers, name, user, pass }: RelayOri
     ...readGroup(reader, KAFKA_LEASE_MS),
     deadLetterTopic: reader.text('deadLetter'),
   });
+}
+
+/** What can't be read is told now, not by each attempt to connect. */
+function checkFile(reader: OptionReader, name: string, path: string): void {
+  try {
+    accessSync(path, constants.R_OK);
+  } catch (error) {
+    reader.fail(`${name} is ${show(path)}; it can't be read: ${textOfError(error)}`);
+  }
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, textOfError } from '../base/errors.ts';
 import type { Tracker } from '../tracker.ts';
 import { makeEvents } from './game-events.ts';
 
@@ -38,7 +38,11 @@ export function readSample(path: string): SampleCall[] {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new MillraceError('MILLRACE_OPTIONS', `sample ${path} can't be read: ${error}`, error);
+    throw new MillraceError(
+      'MILLRACE_OPTIONS',
+      `sample ${path} can't be read: ${textOfError(error)}`,
+      error,
+    );
   }
   const calls: SampleCall[] = [];
   for (const [index, line] of text.split('\n').entries()) {

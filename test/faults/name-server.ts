@@ -1,8 +1,8 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { newDirectory } from '../support.ts';
 
 const HEADER_BYTES = 12;
 const QUERY_TAIL_BYTES = 4;
@@ -39,7 +39,7 @@ export class NameServer {
   static async start(address: string): Promise<NameServer> {
     const socket = createSocket('udp4').bind(53, address);
     await once(socket, 'listening');
-    const file = join(mkdtempSync(join(tmpdir(), 'millrace-names-')), 'resolv.conf');
+    const file = join(newDirectory(), 'resolv.conf');
     writeFileSync(file, `nameserver ${address}\noptions timeout:1 attempts:1\n`);
     const script = `mount --bind ${file} /etc/resolv.conf && exec "$@"`;
     return new NameServer(socket, ['unshare', '--mount', 'sh', '-c', script, 'sh']);
