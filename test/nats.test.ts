@@ -240,6 +240,37 @@ describe('NATS JetStream', { skip }, () => {
     await receiver.stop();
   });
 
+  test('a stream that was deleted and made anew is read from its beginning, by relays that knew the old one', async () => {
+    const receiver = await TestReceiver.start();
+    const connection = await connect({ servers: server.url });
+    const { streams } = await jetstreamManager(connection);
+    let sent = 0;
+    /** Fewer than before, so that the new stream's sequences are ones that were settled in the old one. */
+    const sendAnew = async (count: number): Promise<void> => {
+      await streams.delete('ANEW').catch(() => undefined);
+      const ta = new Analytics(consumerOf(server, { stream: 'ANEW', message: 'record' }));
+      for (let n = 0; n < count; n += 1) ta.track({ accountId: `u${n}`, event: 'e' });
+      assert.equal((await ta.close()).delivered, count);
+      sent += count;
+    };
+    const from = `${server.url}/ANEW`;
+    const options = { from, url: receiver.url, appId: 'A', partitions: 4, leaseMs: 400 };
+    await sendAnew(60);
+    const stop = new AbortController();
+    const running = relay({ ...options, signal: stop.signal, onError: () => undefined });
+    const arrived = async () => (await receiver.snapshot()).unique;
+    await until(async () => (await arrived()) === sent, 'the first stream has arrived');
+    await sendAnew(30);
+    await until(async () => (await arrived()) === sent, 'the second one has');
+    stop.abort();
+    assert.equal((await running).imbalance, 0);
+    await sendAnew(15);
+    await relay({ ...options, once: true });
+    assert.equal(await arrived(), sent);
+    await connection.close();
+    await receiver.stop();
+  });
+
   test('a message that is repeated within the window is stored once, later again; the receiver has its records once', async () => {
     const line = {
       '#type': 'track',

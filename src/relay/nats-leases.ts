@@ -6,16 +6,22 @@ import { codeOf } from '../broker/nats.ts';
  * Who reads which partition, and how far: a key-value bucket that all relays of a group watch.
  *
  *   m.<relay>       {}                          a relay is alive; written every beat
- *   p.<partition>   { owner, settled }          whose it is, and the last settled sequence of the stream; written every beat
+ *   p.<partition>   { owner, settled, stream }  whose it is, and the last settled sequence of the stream that was made at that time; written every beat
  *
  * Each write of a partition names the revision it replaces, so of two relays one wins. A relay is taken for dead when its keys have
  * not changed for `leaseMs` by the watcher's own clock; no two clocks are compared. The order of a user's records does not hang on the
  * lease: a relay that was wrongly taken for dead and goes on repeats records that its successor delivers, too, in the
  * same order (docs/fleet.md). The lease only keeps that rare.
  */
-export interface Lease {
+export interface Lease extends Place {
   readonly owner: string;
+}
+
+/** How far a partition is. */
+export interface Place {
   readonly settled: number;
+  /** When the stream was made: in one that was made anew under the same name, the sequence means nothing. */
+  readonly stream: string;
 }
 
 interface Seen {
@@ -59,9 +65,10 @@ export class NatsLeases {
     return count;
   }
 
-  /** What is known of a partition; undefined: nobody ever had it. */
-  known(partition: number): Lease | undefined {
-    return this.#partitions.get(partition)?.lease;
+  /** How far a partition of this stream is known to be. */
+  settledOf(partition: number, stream: string): number {
+    const lease = this.#partitions.get(partition)?.lease;
+    return lease === undefined ? 0 : settledIn(lease, stream);
   }
 
   /** Whether this relay may take a partition: nobody has it, or whoever had it is gone. */
@@ -136,17 +143,17 @@ export class NatsLeases {
   }
 
   /** Takes a free partition, or notes how far an own one is. */
-  async write(partition: number, settled: number): Promise<Claim> {
-    return this.#write(partition, { owner: this.#self, settled });
+  async write(partition: number, place: Place): Promise<Claim> {
+    return this.#write(partition, { owner: this.#self, ...place });
   }
 
   /** Takes a partition where it was left. */
-  async take(partition: number): Promise<Claim> {
-    return this.write(partition, this.known(partition)?.settled ?? 0);
+  async take(partition: number, stream: string): Promise<Claim> {
+    return this.write(partition, { settled: this.settledOf(partition, stream), stream });
   }
 
-  async release(partition: number, settled: number): Promise<Claim> {
-    return this.#write(partition, { owner: NOBODY, settled });
+  async release(partition: number, place: Place): Promise<Claim> {
+    return this.#write(partition, { owner: NOBODY, ...place });
   }
 
   async #write(partition: number, lease: Lease): Promise<Claim> {
@@ -175,7 +182,7 @@ export class NatsLeases {
       this.#note(entry);
       const present = leaseOf(entry);
       if (present.owner !== this.#self) return { kind: 'lost' };
-      return { kind: 'held', settled: Math.max(present.settled, lease.settled) };
+      return { kind: 'held', settled: Math.max(settledIn(present, lease.stream), lease.settled) };
     } catch (error) {
       return { kind: 'unknown', message: textOfError(error) };
     }
@@ -188,12 +195,19 @@ export class NatsLeases {
   }
 }
 
-function leaseOf(entry: KvEntry): Lease {
+/** 0: it was settled in another stream of the same name. */
+export function settledIn({ settled, stream }: Place, present: string): number {
+  return stream === present ? settled : 0;
+}
+
+export function leaseOf(entry: KvEntry): Lease {
   try {
-    const { owner, settled } = entry.json<Partial<Lease>>();
-    if (typeof owner === 'string' && typeof settled === 'number') return { owner, settled };
+    const { owner, settled, stream } = entry.json<Partial<Lease>>();
+    if (typeof owner === 'string' && typeof settled === 'number' && typeof stream === 'string') {
+      return { owner, settled, stream };
+    }
   } catch {
     // Not ours, or deleted by hand: the partition begins anew, and the receiver drops what it knows.
   }
-  return { owner: NOBODY, settled: 0 };
+  return { owner: NOBODY, settled: 0, stream: '' };
 }

@@ -14,7 +14,7 @@ import {
 } from '../broker/nats.ts';
 import { within } from './deadline.ts';
 import { NatsFeed } from './nats-feed.ts';
-import { NatsLeases } from './nats-leases.ts';
+import { leaseOf, NatsLeases, type Place, settledIn } from './nats-leases.ts';
 import type {
   Feed,
   PartitionState,
@@ -57,6 +57,8 @@ interface Links {
 
 interface Owned {
   readonly feed: NatsFeed;
+  /** When the stream was made that it reads. */
+  readonly stream: string;
   readonly work: PartitionWork;
   trimmed: number;
 }
@@ -76,12 +78,16 @@ export class NatsSource implements Source {
   #isClosing = false;
   #ticking: Promise<void> = Promise.resolve();
   #isTicking = false;
+  /** When the stream was made. */
+  #stream: string;
+  #isLooking = false;
 
   private constructor(
     config: NatsSourceConfig,
-    parts: { links: Links; leases: NatsLeases; self: string; host: SourceHost },
+    parts: { links: Links; leases: NatsLeases; self: string; host: SourceHost; stream: string },
   ) {
     this.#config = config;
+    this.#stream = parts.stream;
     this.#links = parts.links;
     this.#leases = parts.leases;
     this.#self = parts.self;
@@ -98,7 +104,8 @@ export class NatsSource implements Source {
       leaseMs: config.leaseMs,
     });
     leases.watch(performance.now());
-    return new NatsSource(config, { links, leases, self, host });
+    const { created: stream } = await links.manager.streams.info(config.stream);
+    return new NatsSource(config, { links, leases, self, host, stream });
   }
 
   get feeds(): readonly Feed[] {
@@ -139,6 +146,7 @@ export class NatsSource implements Source {
 
   async #tick(): Promise<void> {
     this.#beats += 1;
+    void this.#lookAtStream();
     this.#leases.tend(performance.now());
     await this.#leases.beat();
     await Promise.all([...this.#owned].map(([partition, owned]) => this.#note(partition, owned)));
@@ -146,10 +154,33 @@ export class NatsSource implements Source {
     if (this.#config.trim === 'settled' && this.#beats % TRIM_EVERY_BEATS === 0) await this.#trim();
   }
 
+  /**
+   * Whether the stream is still the same: one that was deleted and made anew counts from 1 again, and what is in it would be taken for
+   * settled. Nothing waits for the answer, lest a slow one cost the leases.
+   */
+  async #lookAtStream(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    try {
+      const { created } = await this.#links.manager.streams.info(this.#config.stream);
+      if (created === this.#stream || this.#isClosing) return;
+      this.#stream = created;
+      this.#host.onTrouble(`stream ${this.#config.stream} was made anew: read from its beginning`);
+      for (const { work } of this.#owned.values()) void work.drop();
+      this.#owned.clear();
+    } catch {
+      // The feeds tell what is wrong with it.
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
   /** Writes down how far a partition is, and hears whether it still is ours. */
-  async #note(partition: number, { feed, work }: Owned): Promise<void> {
-    const claim = await this.#leases.write(partition, feed.settled);
+  async #note(partition: number, owned: Owned): Promise<void> {
+    const { feed, stream, work } = owned;
+    const claim = await this.#leases.write(partition, { settled: feed.settled, stream });
     if (claim.kind !== 'lost' || this.#releasing.has(partition)) return;
+    if (this.#owned.get(partition) !== owned) return;
     this.#host.onTrouble(`partition ${partition} went to another relay`);
     this.#owned.delete(partition);
     // What is under way may still come to its end; nothing waits for it.
@@ -168,12 +199,13 @@ export class NatsSource implements Source {
     for (let partition = 0; partition < this.#config.partitions; partition += 1) {
       if (this.#owned.size >= share || this.#isClosing) return;
       if (this.#owned.has(partition) || !this.#leases.isFree(partition, nowMs)) continue;
-      const claim = await this.#leases.take(partition);
-      if (claim.kind === 'held') this.#begin(partition, claim.settled);
+      const stream = this.#stream;
+      const claim = await this.#leases.take(partition, stream);
+      if (claim.kind === 'held') this.#begin(partition, { settled: claim.settled, stream });
     }
   }
 
-  #begin(partition: number, settled: number): void {
+  #begin(partition: number, { settled, stream }: Place): void {
     const { jetStream, manager } = this.#links;
     const feed = new NatsFeed({
       jetStream,
@@ -185,7 +217,7 @@ export class NatsSource implements Source {
       after: settled,
       onTrouble: this.#host.onTrouble,
     });
-    this.#owned.set(partition, { feed, work: this.#host.begin(feed), trimmed: settled });
+    this.#owned.set(partition, { feed, stream, work: this.#host.begin(feed), trimmed: settled });
   }
 
   async #giveBack(partition: number): Promise<void> {
@@ -194,9 +226,10 @@ export class NatsSource implements Source {
     this.#releasing.add(partition);
     try {
       await owned.work.drain();
-      await this.#leases.release(partition, owned.feed.settled);
+      const { feed, stream } = owned;
+      await this.#leases.release(partition, { settled: feed.settled, stream });
     } finally {
-      this.#owned.delete(partition);
+      if (this.#owned.get(partition) === owned) this.#owned.delete(partition);
       this.#releasing.delete(partition);
     }
   }
@@ -206,7 +239,7 @@ export class NatsSource implements Source {
     const { stream, subjectPrefix } = this.#config;
     for (const [partition, owned] of this.#owned) {
       // What the lease says is what a successor starts from; nothing beyond it may go.
-      const settled = this.#leases.known(partition)?.settled ?? 0;
+      const settled = this.#leases.settledOf(partition, owned.stream);
       if (settled <= owned.trimmed) continue;
       await this.#links.manager.streams.purge(stream, {
         filter: subjectOf(subjectPrefix, partition),
@@ -371,10 +404,13 @@ async function readStates(config: NatsSourceConfig): Promise<PartitionState[]> {
     const { Kvm } = await loadKv();
     const bucket = await hasBucket(manager, bucketOf(config));
     const kv = bucket ? await new Kvm(jetStream).open(bucketOf(config)) : undefined;
+    const { created } = await manager.streams.info(config.stream);
     const states: PartitionState[] = [];
     for (let partition = 0; partition < config.partitions; partition += 1) {
       const entry = await kv?.get(`p.${partition}`);
-      const { owner = '', settled = 0 } = entry?.json<{ owner?: string; settled?: number }>() ?? {};
+      const lease = entry && leaseOf(entry);
+      const owner = lease?.owner ?? '';
+      const settled = lease ? settledIn(lease, created) : 0;
       const lag = await pendingAfter(manager, { config, partition, settled });
       states.push({ partition, owner, settled, lag });
     }
