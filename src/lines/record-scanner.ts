@@ -1,3 +1,19 @@
+import {
+  BACKSLASH,
+  BRACE_CLOSE,
+  BRACE_OPEN,
+  BRACKET_CLOSE,
+  BRACKET_OPEN,
+  COLON,
+  COMMA,
+  HASH,
+  MINUS,
+  PLUS,
+  POINT,
+  QUOTE,
+  SMALL_E,
+  ZERO,
+} from '../base/characters.ts';
 import { LIFT_NAMES, TYPE_NAMES } from '../record/types.ts';
 
 /**
@@ -5,21 +21,6 @@ import { LIFT_NAMES, TYPE_NAMES } from '../record/types.ts';
  * rare (escapes in names, duplicate fields, the 29th of February) it leaves to the reference, `faultOf` in line-check.ts.
  * The bytes must be UTF-8.
  */
-
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COMMA = 0x2c;
-const COLON = 0x3a;
-const OPEN_OBJECT = 0x7b;
-const CLOSE_OBJECT = 0x7d;
-const OPEN_LIST = 0x5b;
-const CLOSE_LIST = 0x5d;
-const MINUS = 0x2d;
-const ZERO = 0x30;
-const POINT = 0x2e;
-const HASH = 0x23;
-const PLUS = 0x2b;
-const SMALL_E = 0x65;
 
 /** Classes of bytes. A string's byte: 0 plain, else the string ends, escapes, or breaks there. */
 const TEXT_STOPS: Uint8Array = tableOf(
@@ -162,7 +163,7 @@ export class RecordScanner {
   /** The fields there are, as bits; -1: not sure. */
   #record(): number {
     this.#skipBlanks();
-    if (this.#bytes[this.at] !== OPEN_OBJECT) return -1;
+    if (this.#bytes[this.at] !== BRACE_OPEN) return -1;
     let fields = 0;
     do {
       this.at += 1;
@@ -172,7 +173,7 @@ export class RecordScanner {
       if (!this.#colon() || !this.#field(field)) return -1;
       this.#skipBlanks();
     } while (this.#bytes[this.at] === COMMA);
-    if (this.#bytes[this.at] !== CLOSE_OBJECT) return -1;
+    if (this.#bytes[this.at] !== BRACE_CLOSE) return -1;
     this.at += 1;
     return fields;
   }
@@ -239,11 +240,11 @@ export class RecordScanner {
 
   #properties(): boolean {
     const bytes = this.#bytes;
-    if (bytes[this.at] !== OPEN_OBJECT) return false;
+    if (bytes[this.at] !== BRACE_OPEN) return false;
     this.#shared = ALL_NUMBERS | ALL_ZERO | ALL_LISTS | NO_VALUES;
     this.at += 1;
     this.#skipBlanks();
-    if (bytes[this.at] === CLOSE_OBJECT) {
+    if (bytes[this.at] === BRACE_CLOSE) {
       this.at += 1;
       return true;
     }
@@ -262,7 +263,7 @@ export class RecordScanner {
       this.#shared &= value;
       this.#skipBlanks();
     } while (bytes[this.at] === COMMA);
-    if (bytes[this.at] !== CLOSE_OBJECT) return false;
+    if (bytes[this.at] !== BRACE_CLOSE) return false;
     this.at += 1;
     return true;
   }
@@ -304,8 +305,8 @@ export class RecordScanner {
     const byte = this.#bytes[this.at] ?? 0;
     if (byte === QUOTE) return this.#text() ? VALUE_OTHER : VALUE_UNSURE;
     if (DIGITS[byte] === 1 || byte === MINUS) return this.#number();
-    if (byte === OPEN_OBJECT) return this.#object(depth) ? VALUE_OTHER : VALUE_UNSURE;
-    if (byte === OPEN_LIST) return this.#list(depth) ? VALUE_LIST : VALUE_UNSURE;
+    if (byte === BRACE_OPEN) return this.#object(depth) ? VALUE_OTHER : VALUE_UNSURE;
+    if (byte === BRACKET_OPEN) return this.#list(depth) ? VALUE_LIST : VALUE_UNSURE;
     return this.#word() ? VALUE_OTHER : VALUE_UNSURE;
   }
 
@@ -316,7 +317,7 @@ export class RecordScanner {
     const object = this.#objects;
     this.at += 1;
     this.#skipBlanks();
-    if (bytes[this.at] === CLOSE_OBJECT) {
+    if (bytes[this.at] === BRACE_CLOSE) {
       this.at += 1;
       return true;
     }
@@ -328,7 +329,7 @@ export class RecordScanner {
       if (this.#value(depth + 1) === VALUE_UNSURE) return false;
       this.#skipBlanks();
     } while (bytes[this.at] === COMMA);
-    if (bytes[this.at] !== CLOSE_OBJECT) return false;
+    if (bytes[this.at] !== BRACE_CLOSE) return false;
     this.at += 1;
     return true;
   }
@@ -337,7 +338,7 @@ export class RecordScanner {
     const bytes = this.#bytes;
     this.at += 1;
     this.#skipBlanks();
-    if (bytes[this.at] === CLOSE_LIST) {
+    if (bytes[this.at] === BRACKET_CLOSE) {
       this.at += 1;
       return true;
     }
@@ -347,11 +348,11 @@ export class RecordScanner {
       this.at += 1;
       this.#skipBlanks();
       count += 1;
-      if (count > LIST_MAX || bytes[this.at] === OPEN_LIST) return false;
+      if (count > LIST_MAX || bytes[this.at] === BRACKET_OPEN) return false;
       if (this.#value(depth) === VALUE_UNSURE) return false;
       this.#skipBlanks();
     } while (bytes[this.at] === COMMA);
-    if (bytes[this.at] !== CLOSE_LIST) return false;
+    if (bytes[this.at] !== BRACKET_CLOSE) return false;
     this.at += 1;
     return true;
   }

@@ -1,9 +1,6 @@
+import { BRACKET_CLOSE, BRACKET_OPEN, COMMA } from '../base/characters.ts';
 import { RecordText, type TextRange } from './record-text.ts';
 import type { Batch } from './sink.ts';
-
-const OPEN = 0x5b;
-const CLOSE = 0x5d;
-const COMMA = 0x2c;
 
 /** Bytes of memory that is not shared, as `fetch` and others want it. */
 export type Bytes = Uint8Array & { readonly buffer: ArrayBuffer };
@@ -105,8 +102,8 @@ export class RecordBatch {
     for (let index = from; index < to; index += 1) {
       array[this.#rangeOf(index).to - this.#rangeOf(from).from + 1] = COMMA;
     }
-    array[0] = OPEN;
-    array[array.length - 1] = CLOSE;
+    array[0] = BRACKET_OPEN;
+    array[array.length - 1] = BRACKET_CLOSE;
     return array;
   }
 

@@ -1,3 +1,4 @@
+import { BACKSLASH, BRACE_CLOSE, BRACE_OPEN, BRACKET_CLOSE, BRACKET_OPEN, COLON, COMMA, QUOTE } from '../../base/characters';
 import {
   PACKED_AT,
   PLAIN_AT,
@@ -9,14 +10,6 @@ import {
   SPREAD_PARTITIONS_AT,
 } from '../machine-places';
 
-const QUOTE: u8 = 0x22;
-const BACKSLASH: u8 = 0x5c;
-const COMMA: u8 = 0x2c;
-const COLON: u8 = 0x3a;
-const BRACE_OPEN: u8 = 0x7b;
-const BRACE_CLOSE: u8 = 0x7d;
-const BRACKET_OPEN: u8 = 0x5b;
-const BRACKET_CLOSE: u8 = 0x5d;
 const FNV_OFFSET: u32 = 0x811c9dc5;
 const FNV_PRIME: u32 = 0x01000193;
 /** `#account_id`, `#distinct_id`. */
@@ -123,8 +116,8 @@ function endOfText(from: usize, end: usize): usize {
   let at = from;
   while (at < end) {
     const bytes = v128.load(at);
-    const isQuote = i8x16.eq(bytes, i8x16.splat(QUOTE));
-    const isBackslash = i8x16.eq(bytes, i8x16.splat(BACKSLASH));
+    const isQuote = i8x16.eq(bytes, i8x16.splat(<i8>QUOTE));
+    const isBackslash = i8x16.eq(bytes, i8x16.splat(<i8>BACKSLASH));
     const marks = i8x16.bitmask(v128.or(isQuote, isBackslash));
     if (marks == 0) {
       at += 16;

@@ -1,7 +1,6 @@
+import { BACKSLASH, QUOTE } from '../../base/characters';
 import { SECOND_AT } from '../machine-places';
 
-const QUOTE: u8 = 0x22;
-const BACKSLASH: u8 = 0x5c;
 /** What follows the backslash for bytes below 0x20; 0: only \u00XX will do. */
 const SHORT_ESCAPES = memory.data<u8>([
   0, 0, 0, 0, 0, 0, 0, 0, 0x62, 0x74, 0x6e, 0, 0x66, 0x72, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -22,8 +21,8 @@ export function putRun(at: usize, length: usize, to: usize): usize {
 @inline
 function escapesOf(bytes: v128): u32 {
   const isControl = i8x16.lt_u(bytes, i8x16.splat(0x20));
-  const isQuote = i8x16.eq(bytes, i8x16.splat(QUOTE));
-  const isBackslash = i8x16.eq(bytes, i8x16.splat(BACKSLASH));
+  const isQuote = i8x16.eq(bytes, i8x16.splat(<i8>QUOTE));
+  const isBackslash = i8x16.eq(bytes, i8x16.splat(<i8>BACKSLASH));
   return i8x16.bitmask(v128.or(v128.or(isControl, isQuote), isBackslash));
 }
 

@@ -1,3 +1,4 @@
+import { BACKSLASH, BRACE_CLOSE, BRACE_OPEN, BRACKET_CLOSE, BRACKET_OPEN, COLON, COMMA, HASH, MINUS, NEWLINE, PLUS, POINT, QUOTE, SMALL_E, SMALL_U, SPACE, ZERO } from '../../base/characters';
 import {
   FIELDS_AT,
   FIELD_INDEX_AT,
@@ -16,23 +17,6 @@ import {
  * reference: yes only when it is sure. The text is UTF-8 and ends with a line end; nothing here passes a line end but `scan`.
  */
 
-const NEWLINE: u8 = 0x0a;
-const QUOTE: u8 = 0x22;
-const BACKSLASH: u8 = 0x5c;
-const COMMA: u8 = 0x2c;
-const COLON: u8 = 0x3a;
-const OPEN_OBJECT: u8 = 0x7b;
-const CLOSE_OBJECT: u8 = 0x7d;
-const OPEN_LIST: u8 = 0x5b;
-const CLOSE_LIST: u8 = 0x5d;
-const MINUS: u8 = 0x2d;
-const ZERO: u8 = 0x30;
-const POINT: u8 = 0x2e;
-const HASH: u8 = 0x23;
-const PLUS: u8 = 0x2b;
-const SPACE: u8 = 0x20;
-const SMALL_E: u8 = 0x65;
-const SMALL_U: u8 = 0x75;
 const TRUE_WORD: u32 = 0x65757274;
 const FALS_WORD: u32 = 0x736c6166;
 
@@ -93,7 +77,7 @@ export function scan(from: usize, end: usize, ends: usize, linesMax: u32): u32 {
 }
 
 function lineEnd(from: usize): usize {
-  const wanted = i8x16.splat(NEWLINE);
+  const wanted = i8x16.splat(<i8>NEWLINE);
   let at = from;
   let found: u32 = 0;
   while (true) {
@@ -107,7 +91,7 @@ function lineEnd(from: usize): usize {
 /** Place behind the record that begins at `from`; 0: it may be none. So do all below. */
 function record(from: usize): usize {
   let at = blanks(from);
-  if (load<u8>(at) != OPEN_OBJECT) return 0;
+  if (load<u8>(at) != BRACE_OPEN) return 0;
   line += 1;
   objects = 0;
   seenCount = 0;
@@ -127,7 +111,7 @@ function record(from: usize): usize {
     if (at == 0) return 0;
     at = blanks(at);
   } while (load<u8>(at) == COMMA);
-  if (load<u8>(at) != CLOSE_OBJECT) return 0;
+  if (load<u8>(at) != BRACE_CLOSE) return 0;
   return isComplete(fields) ? at + 1 : 0;
 }
 
@@ -161,10 +145,10 @@ function fieldValue(field: u32, at: usize): usize {
 }
 
 function properties(from: usize): usize {
-  if (load<u8>(from) != OPEN_OBJECT) return 0;
+  if (load<u8>(from) != BRACE_OPEN) return 0;
   shared = ALL_NUMBERS | ALL_ZERO | ALL_LISTS | NO_VALUES;
   let at = blanks(from + 1);
-  if (load<u8>(at) == CLOSE_OBJECT) return at + 1;
+  if (load<u8>(at) == BRACE_CLOSE) return at + 1;
   objects += 1;
   const object = objects;
   while (true) {
@@ -186,7 +170,7 @@ function properties(from: usize): usize {
     if (load<u8>(at) != COMMA) break;
     at = blanks(at + 1);
   }
-  return load<u8>(at) == CLOSE_OBJECT ? at + 1 : 0;
+  return load<u8>(at) == BRACE_CLOSE ? at + 1 : 0;
 }
 
 /** Place behind the value; what it is, is in `valueBits`. `depth` counts the objects around it. */
@@ -197,12 +181,12 @@ function value(at: usize, depth: u32): usize {
     return text(at);
   }
   if (isDigit(byte) || byte == MINUS) return number(at);
-  if (byte == OPEN_OBJECT) {
+  if (byte == BRACE_OPEN) {
     const after = object(at, depth);
     valueBits = 0;
     return after;
   }
-  if (byte == OPEN_LIST) {
+  if (byte == BRACKET_OPEN) {
     const after = list(at, depth);
     valueBits = ALL_LISTS;
     return after;
@@ -218,7 +202,7 @@ function object(from: usize, depth: u32): usize {
   objects += 1;
   const own = objects;
   let at = blanks(from + 1);
-  if (load<u8>(at) == CLOSE_OBJECT) return at + 1;
+  if (load<u8>(at) == BRACE_CLOSE) return at + 1;
   while (true) {
     at = newName(at, own);
     if (at == 0) return 0;
@@ -230,23 +214,23 @@ function object(from: usize, depth: u32): usize {
     if (load<u8>(at) != COMMA) break;
     at = blanks(at + 1);
   }
-  return load<u8>(at) == CLOSE_OBJECT ? at + 1 : 0;
+  return load<u8>(at) == BRACE_CLOSE ? at + 1 : 0;
 }
 
 function list(from: usize, depth: u32): usize {
   let at = blanks(from + 1);
-  if (load<u8>(at) == CLOSE_LIST) return at + 1;
+  if (load<u8>(at) == BRACKET_CLOSE) return at + 1;
   let count: u32 = 0;
   while (true) {
     count += 1;
-    if (count > LIST_MAX || load<u8>(at) == OPEN_LIST) return 0;
+    if (count > LIST_MAX || load<u8>(at) == BRACKET_OPEN) return 0;
     at = value(at, depth);
     if (at == 0) return 0;
     at = blanks(at);
     if (load<u8>(at) != COMMA) break;
     at = blanks(at + 1);
   }
-  return load<u8>(at) == CLOSE_LIST ? at + 1 : 0;
+  return load<u8>(at) == BRACKET_CLOSE ? at + 1 : 0;
 }
 
 function number(from: usize): usize {
@@ -341,7 +325,7 @@ function blanks(from: usize): usize {
   let at = from;
   let byte = load<u8>(at);
   // One comparison, nearly always.
-  while (byte <= SPACE && (byte == SPACE || byte == 0x09 || byte == 0x0d)) {
+  while (byte <= <u8>SPACE && (byte == SPACE || byte == 0x09 || byte == 0x0d)) {
     at += 1;
     byte = load<u8>(at);
   }
@@ -359,7 +343,7 @@ function nameEndAt(from: usize): usize {
       i8x16.sub(v128.or(bytes, i8x16.splat(0x20)), i8x16.splat(0x61)),
       i8x16.splat(26),
     );
-    const digits = i8x16.lt_u(i8x16.sub(bytes, i8x16.splat(ZERO)), i8x16.splat(10));
+    const digits = i8x16.lt_u(i8x16.sub(bytes, i8x16.splat(<i8>ZERO)), i8x16.splat(10));
     const lines = i8x16.eq(bytes, i8x16.splat(0x5f));
     other = <u32>i8x16.bitmask(v128.or(v128.or(letters, digits), lines)) ^ 0xffff;
     if (other != 0) break;
@@ -375,8 +359,8 @@ function plainEnd(from: usize): usize {
   while (true) {
     const bytes = v128.load(at);
     const isControl = i8x16.lt_u(bytes, i8x16.splat(0x20));
-    const isQuote = i8x16.eq(bytes, i8x16.splat(QUOTE));
-    const isBackslash = i8x16.eq(bytes, i8x16.splat(BACKSLASH));
+    const isQuote = i8x16.eq(bytes, i8x16.splat(<i8>QUOTE));
+    const isBackslash = i8x16.eq(bytes, i8x16.splat(<i8>BACKSLASH));
     found = <u32>i8x16.bitmask(v128.or(v128.or(isControl, isQuote), isBackslash));
     if (found != 0) break;
     at += 16;
@@ -399,8 +383,8 @@ function text(from: usize): usize {
 function escapeLength(at: usize): usize {
   const next = load<u8>(at + 1);
   switch (next) {
-    case QUOTE:
-    case BACKSLASH:
+    case <u8>QUOTE:
+    case <u8>BACKSLASH:
     case 0x2f:
     case 0x62:
     case 0x66:
