@@ -16,7 +16,7 @@ const RELAYS: RowPlan = {
     }),
     stat('Relays', 'Living relays, as the relays themselves see it.', {
       unit: 'short',
-      expr: `max(millrace_relay_members${SELECT})`,
+      expr: `max(millrace_relay_members${SELECT}) or count(millrace_relay_connected${SELECT} == 1)`,
     }),
     stat('Without a broker', 'Relays that the broker does not answer.', {
       unit: 'short',

@@ -39,7 +39,10 @@ class KafkaSink implements RecordSink {
   readonly #machine: Machine | undefined = Machine.open();
   readonly #memory = new BodyMemory();
   #producer: Promise<Producer> | undefined;
-  /** The lanes of a thread take turns: sequence numbers of an idempotent producer leave no room for two at once. */
+  /**
+   * The lanes of a thread take turns at an idempotent producer: if one delivery fails, and nobody knows whether it arrived, the
+   * next one must not be under way with the same sequence numbers.
+   */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: KafkaSinkOptions) {
@@ -47,6 +50,7 @@ class KafkaSink implements RecordSink {
   }
 
   deliver(batch: RecordBatch, signal: AbortSignal): Promise<SinkOutcome> {
+    if (!this.#options.idempotent) return this.#send(batch, signal);
     const outcome = this.#turn.then(() => this.#send(batch, signal));
     this.#turn = outcome;
     return outcome;
@@ -66,8 +70,9 @@ class KafkaSink implements RecordSink {
       bytesMax: MESSAGE_BYTES_MAX,
     });
     const messages = chains.flat();
+    const opening = this.#opened();
     try {
-      const producer = await this.#opened();
+      const producer = await opening;
       await producer.send({
         topic,
         acks: ACKS_ALL,
@@ -77,7 +82,7 @@ class KafkaSink implements RecordSink {
       });
     } catch (error) {
       // Nobody knows which sequence numbers the brokers have seen: a new producer begins anew.
-      await this.#forget();
+      await this.#forget(opening);
       return outcomeOf(error, signal);
     }
     const sentBytes = messages.reduce((sum, { payload }) => sum + payload.length, 0);
@@ -98,7 +103,7 @@ class KafkaSink implements RecordSink {
     await ensureTopic(kafka, this.#options);
     const producer = kafka.producer({
       idempotent: this.#options.idempotent,
-      maxInFlightRequests: 1,
+      ...(this.#options.idempotent ? { maxInFlightRequests: 1 } : {}),
       allowAutoTopicCreation: this.#options.provision === 'auto',
       retry: { retries: 3 },
     });
@@ -106,16 +111,16 @@ class KafkaSink implements RecordSink {
     return producer;
   }
 
-  async #forget(): Promise<void> {
-    const producer = await this.#producer?.catch(() => undefined);
-    this.#producer = undefined;
+  async #forget(opening: Promise<Producer> | undefined): Promise<void> {
+    if (this.#producer === opening) this.#producer = undefined;
+    const producer = await opening?.catch(() => undefined);
     await producer?.disconnect().catch(() => {
       // Its connections were broken already.
     });
   }
 
   close(): Promise<void> {
-    return this.#forget();
+    return this.#forget(this.#producer);
   }
 }
 

@@ -154,5 +154,6 @@ async function dryRun(options: RelayOptions, flags: RelayFlags): Promise<void> {
 function textOf(account: RelayAccount): string {
   const { partitions, members, records, delivered, rejected, lag, isConnected } = account;
   const state = isConnected ? '' : 'waiting for the broker; ';
-  return `${state}${partitions} partitions, ${members} relays: ${records} read, ${delivered} delivered, ${rejected} refused, ${lag} messages behind`;
+  const others = members === undefined ? '' : `, ${members} relays`;
+  return `${state}${partitions} partitions${others}: ${records} read, ${delivered} delivered, ${rejected} refused, ${lag} messages behind`;
 }

@@ -2,7 +2,7 @@ import type { KafkaServer } from '../broker/kafka.ts';
 import type { KafkaSinkOptions } from '../broker/kafka-sink.ts';
 import { checkInstalled, KAFKA_PACKAGES } from '../broker/packages.ts';
 import type { OptionReader } from '../engine/option-reader.ts';
-import { planSink, readLevel } from '../engine/options.ts';
+import { BROKER_BATCH_RECORDS, planSink, readLevel } from '../engine/options.ts';
 import type { EnginePlan } from '../engine/plan.ts';
 import type { EngineOptions, StreamOptions } from './options.ts';
 
@@ -52,6 +52,7 @@ export class KafkaConsumer {
       consumer: 'kafka',
       attemptTimeoutMs: ATTEMPT_MS,
       retryCapMs: RETRY_CAP_MS,
+      batchRecords: BROKER_BATCH_RECORDS,
       read: (reader) => ({ module: sinkModule(), options: readKafkaSink(reader) }),
     });
   }

@@ -2,7 +2,7 @@ import type { NatsServer, NatsStream } from '../broker/nats.ts';
 import type { NatsSinkOptions } from '../broker/nats-sink.ts';
 import { checkInstalled, NATS_PACKAGES } from '../broker/packages.ts';
 import type { OptionReader } from '../engine/option-reader.ts';
-import { planSink, readLevel } from '../engine/options.ts';
+import { BROKER_BATCH_RECORDS, planSink, readLevel } from '../engine/options.ts';
 import type { EnginePlan } from '../engine/plan.ts';
 import type { EngineOptions, StreamOptions } from './options.ts';
 
@@ -88,6 +88,7 @@ export class NatsConsumer {
       consumer: 'nats',
       attemptTimeoutMs: ATTEMPT_MS,
       retryCapMs: RETRY_CAP_MS,
+      batchRecords: BROKER_BATCH_RECORDS,
       read: (reader) => ({ module: sinkModule(), options: readNatsSink(reader) }),
     });
   }

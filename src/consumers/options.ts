@@ -69,7 +69,7 @@ export interface HttpOptions {
 
 /** Options of consumers that collect batches and never wait for them. */
 export interface StreamOptions {
-  /** Records in a batch; default 500, at most 2000. */
+  /** Records in a batch, at most 2000; default 500, and 2000 for NATS and Kafka. */
   readonly batchSize?: number;
   /** JSON text in a batch before compression, in bytes; default 512 KiB. */
   readonly batchBytes?: number;

@@ -61,6 +61,10 @@ type EngineShare = Pick<
 >;
 
 const RETRY_CAP_MS = 15_000;
+const BATCH_RECORDS = 500;
+const BATCH_RECORDS_MAX = 2000;
+/** A batch for a broker is cut into as many messages as it has partitions: a small one into crumbs. */
+export const BROKER_BATCH_RECORDS: number = BATCH_RECORDS_MAX;
 
 /** Most workers the engine starts unless told otherwise. */
 export function defaultWorkers(): number {
@@ -75,7 +79,7 @@ export function planAsync(options: unknown): EnginePlan {
   const plan: EnginePlan = {
     ...share,
     ...http,
-    ...readStream(reader),
+    ...readStream(reader, BATCH_RECORDS),
     ...readCustomSink(reader, http),
     consumer: 'async',
     flush: 'settled',
@@ -93,17 +97,26 @@ export interface OwnSink {
   readonly attemptTimeoutMs: number;
   /** Longest pause between two attempts, in ms; default 30 000. */
   readonly retryCapMs?: number;
+  /** Records of a batch, where the user does not say; default 500. */
+  readonly batchRecords?: number;
 }
 
 /** @throws MillraceError MILLRACE_OPTIONS with everything that is wrong */
 export function planSink(
   options: unknown,
-  { owner, consumer, read, attemptTimeoutMs, retryCapMs = RETRY_CAP_MS }: OwnSink,
+  {
+    owner,
+    consumer,
+    read,
+    attemptTimeoutMs,
+    retryCapMs = RETRY_CAP_MS,
+    batchRecords = BATCH_RECORDS,
+  }: OwnSink,
 ): EnginePlan {
   const reader = new OptionReader(owner, options);
   const share = readEngine(reader, { overflow: 'drop-newest', workers: defaultWorkers() });
   const { module, options: sinkOptions } = read(reader);
-  const stream = readStream(reader);
+  const stream = readStream(reader, batchRecords);
   const plan: EnginePlan = {
     ...share,
     ...stream,
@@ -126,6 +139,7 @@ export function planSink(
 /** What consumers that never wait for their place share: batches, retries, order. */
 function readStream(
   reader: OptionReader,
+  batchRecords: number,
 ): Pick<
   EnginePlan,
   | 'queueRecordsMax'
@@ -142,7 +156,11 @@ function readStream(
   return {
     queueRecordsMax: reader.integer('queueSize', { min: 1, max: 1e9, fallback: 100_000 }),
     batch: {
-      recordsMax: reader.integer('batchSize', { min: 1, max: 2000, fallback: 500 }),
+      recordsMax: reader.integer('batchSize', {
+        min: 1,
+        max: BATCH_RECORDS_MAX,
+        fallback: batchRecords,
+      }),
       bytesMax: reader.integer('batchBytes', { min: KIB, max: 16 * MIB, fallback: 512 * KIB }),
       lingerMs: reader.number('lingerMs', { min: 0, max: DAY_MS, fallback: 100 }),
     },
@@ -168,7 +186,7 @@ export function planBatch(options: unknown): EnginePlan {
   if (share.spool !== undefined || share.overflow === 'spool') {
     reader.fail('spool is for AsyncBatchConsumer and LoggingConsumer');
   }
-  const batchSize = reader.integer('batchSize', { min: 1, max: 2000, fallback: 20 });
+  const batchSize = reader.integer('batchSize', { min: 1, max: BATCH_RECORDS_MAX, fallback: 20 });
   const batches = reader.integer('maxCachedBatches', { min: 0, max: 100_000, fallback: 50 });
   const retries = reader.integer('retries', { min: 0, max: 1000, fallback: 3 });
   const forMs = readForMs(reader);

@@ -1,9 +1,10 @@
 import { Counter, Gauge, type Metric as PromMetric, Registry } from 'prom-client';
 import type { Readings } from '../lane/readings.ts';
-import { CATALOGUE, type Sample } from './catalogue.ts';
+import { CATALOGUE } from './catalogue.ts';
 import { Exposition } from './exposition.ts';
 import { known, LedgerMetric } from './ledger-metric.ts';
 import type { MetricsSource } from './source.ts';
+import type { ValueOf } from './value-of.ts';
 
 /** A Registry of prom-client. */
 export type MetricsRegistry = Registry;
@@ -99,15 +100,6 @@ const expositions = new WeakMap<Registry, Exposition>();
 export function textOf(registry: MetricsRegistry): Promise<string> {
   if (registry instanceof LedgerRegistry || isOpen(registry)) return registry.metrics();
   return known(expositions, registry, () => new Exposition(registry)).text();
-}
-
-/** A metric of something else than a client, without its labels. */
-interface ValueOf<T> {
-  readonly type: 'counter' | 'gauge';
-  readonly name: string;
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly read: (source: T) => readonly Sample[];
 }
 
 export function newRegistry(): MetricsRegistry {

@@ -1,5 +1,5 @@
 import { type LedgerReader, WORKER_COUNTERS } from '../lane/ledger.ts';
-import type { Sample } from './catalogue.ts';
+import { single, type ValueOf } from './value-of.ts';
 
 /** One look at a shipper. Counts are of lines unless said otherwise. */
 export interface ShipReadings {
@@ -19,23 +19,12 @@ export interface ShipReadings {
   readonly ledger: LedgerReader;
 }
 
-export interface ShipMetric {
-  readonly type: 'counter' | 'gauge';
-  readonly name: string;
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly read: (readings: ShipReadings) => readonly Sample[];
-}
-
-function one(
-  type: 'counter' | 'gauge',
+function byCounter(
   name: string,
-  { help, read }: { help: string; read: (readings: ShipReadings) => number },
-): ShipMetric {
-  return { type, name, help, labels: [], read: (at) => [{ labels: {}, value: read(at) }] };
-}
-
-function byCounter(name: string, help: string, label: string, prefix: string): ShipMetric {
+  help: string,
+  label: string,
+  prefix: string,
+): ValueOf<ShipReadings> {
   const members = WORKER_COUNTERS.filter((member) => member.startsWith(prefix));
   return {
     type: 'counter',
@@ -51,8 +40,8 @@ function byCounter(name: string, help: string, label: string, prefix: string): S
 }
 
 /** Every metric of `millrace ship`, in the order of docs/ship.md. */
-export const SHIP_CATALOGUE: readonly ShipMetric[] = [
-  one('gauge', 'millrace_ship_file_lag_bytes', {
+export const SHIP_CATALOGUE: readonly ValueOf<ShipReadings>[] = [
+  single('gauge', 'millrace_ship_file_lag_bytes', {
     help: 'Bytes in files that are not acknowledged; a gzipped file counts until it is done with.',
     read: (at) => at.lagBytes,
   }),
@@ -67,7 +56,7 @@ export const SHIP_CATALOGUE: readonly ShipMetric[] = [
       { labels: { state: 'failed' }, value: at.filesFailed },
     ],
   },
-  one('gauge', 'millrace_ship_oldest_waiting_seconds', {
+  single('gauge', 'millrace_ship_oldest_waiting_seconds', {
     help: 'Time since the oldest file with something to ship was written; 0: there is none.',
     read: (at) => at.oldestWaitingMs / 1000,
   }),
@@ -82,19 +71,19 @@ export const SHIP_CATALOGUE: readonly ShipMetric[] = [
         value,
       })),
   },
-  one('counter', 'millrace_ship_text_bytes_total', {
+  single('counter', 'millrace_ship_text_bytes_total', {
     help: 'Bytes of plain text that are done with.',
     read: (at) => at.textBytes,
   }),
-  one('counter', 'millrace_ship_sent_bytes_total', {
+  single('counter', 'millrace_ship_sent_bytes_total', {
     help: 'Bytes sent over the wire and acknowledged.',
     read: (at) => at.bytes,
   }),
-  one('counter', 'millrace_ship_lost_bytes_total', {
+  single('counter', 'millrace_ship_lost_bytes_total', {
     help: 'Bytes of files that went away before they were shipped.',
     read: (at) => at.lostBytes,
   }),
-  one('counter', 'millrace_ship_removed_files_total', {
+  single('counter', 'millrace_ship_removed_files_total', {
     help: 'Files removed after they were shipped.',
     read: (at) => at.removedFiles,
   }),

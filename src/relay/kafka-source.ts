@@ -49,7 +49,7 @@ class KafkaSource implements Source {
   #noting: Promise<void> = Promise.resolve();
   #leaving: Promise<void> | undefined;
   #producer: Promise<Producer> | undefined;
-  #members = 1;
+  #members: number | undefined;
   #isAnswering = true;
   #isClosing = false;
   #isClosed = false;
@@ -103,7 +103,7 @@ class KafkaSource implements Source {
     return [...this.#owned.values()].map(({ feed }) => feed);
   }
 
-  get members(): number {
+  get members(): number | undefined {
     return this.#members;
   }
 
@@ -228,7 +228,7 @@ class KafkaSource implements Source {
       }
       this.#isAnswering = false;
     }
-    this.#members = (await readMembers(admin, this.#config))?.length ?? 1;
+    this.#members = (await readMembers(admin, this.#config))?.length;
   }
 
   async bury(lines: readonly string[]): Promise<void> {

@@ -71,8 +71,8 @@ export interface RelayOptions {
 export interface RelayAccount extends Readonly<RelayCounts> {
   /** Partitions that are this relay's now. */
   readonly partitions: number;
-  /** Living relays of the group, as far as known. */
-  readonly members: number;
+  /** Living relays of the group; undefined: the brokers do not say. */
+  readonly members: number | undefined;
   /** Whether the broker answers; before it first did, the relay waits for it. */
   readonly isConnected: boolean;
   /** Messages behind, of this relay's partitions. */
@@ -158,7 +158,7 @@ class Relay {
     return {
       ...counts,
       partitions: feeds.length,
-      members: this.#source?.members ?? 1,
+      members: this.#source?.members,
       isConnected: this.#source?.isConnected ?? false,
       lag: feeds.reduce((sum, { lag }) => sum + lag, 0),
       imbalance: records - delivered - rejected - bad - handedOver - inHand,

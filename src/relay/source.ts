@@ -54,8 +54,8 @@ export interface SourceHost {
 export interface Source {
   /** Partitions that are this relay's now. */
   readonly feeds: readonly Feed[];
-  /** Living relays of the group, this one included. */
-  readonly members: number;
+  /** Living relays of the group, this one included; undefined: the brokers do not say. */
+  readonly members: number | undefined;
   /** Whether the broker answers. */
   readonly isConnected: boolean;
   /** Whether this relay has the partitions that are its share. */
