@@ -412,7 +412,7 @@ test('super properties changed thousands of times reach each record as they were
 });
 
 // Wrong calls beyond those of golden.jsonl: [method, argument, code, what the message must name].
-const WRONG: readonly (readonly [string, object, string, string])[] = [
+const WRONG: readonly (readonly [string, unknown, string, string])[] = [
   ['track', { accountId: 7, event: 'e' }, 'MILLRACE_MISSING_ID', 'accountId'],
   ['track', { accountId: null, distinctId: '', event: 'e' }, 'MILLRACE_MISSING_ID', 'distinctId'],
   ['track', { accountId: 'u', distinctId: 5, event: 'e' }, 'MILLRACE_MISSING_ID', 'distinctId'],
@@ -553,6 +553,24 @@ const WRONG: readonly (readonly [string, object, string, string])[] = [
     'MILLRACE_INVALID_VALUE',
     '#event_id',
   ],
+  ...[[], ['a'], 'text', 5, new Map([['a', 1]]), new Date()].map(
+    (properties) =>
+      [
+        'track',
+        { accountId: 'u', event: 'e', properties },
+        'MILLRACE_INVALID_VALUE',
+        'it must be an object',
+      ] as const,
+  ),
+  ['userSet', { accountId: 'u', properties: ['a'] }, 'MILLRACE_INVALID_VALUE', 'a list of 1'],
+  ['track', undefined, 'MILLRACE_INVALID_VALUE', 'the argument is undefined'],
+  ['userDel', null, 'MILLRACE_MISSING_ID', 'accountId'],
+  [
+    'track',
+    { accountId: 'u', event: 'e', properties: { '#ACCOUNT_ID': 'v' } },
+    'MILLRACE_INVALID_NAME',
+    '#ACCOUNT_ID',
+  ],
 ];
 
 test('a wrong call throws before anything happens, names the field, and is counted', async () => {
@@ -575,6 +593,30 @@ test('a wrong call throws before anything happens, names the field, and is count
   assertBalanced(stats);
   assert.equal(stats.dropped.invalid, WRONG.length);
   assert.equal(stats.accepted, 0);
+});
+
+test('super properties that are no object are refused, and nothing changes', async () => {
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  ta.setSuperProperties({ kept: 1 });
+  for (const wrong of [null, undefined, [], ['a'], 'text']) {
+    assert.throws(() => ta.setSuperProperties(wrong as unknown as Properties), {
+      code: 'MILLRACE_INVALID_VALUE',
+      message: /it must be an object/,
+    });
+  }
+  assert.deepEqual(ta.getSuperProperties(), { kept: 1 });
+  await ta.close();
+});
+
+test('arguments that are null are left out, as null among properties is', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer(directory));
+  const nothing = { distinctId: null, time: null, uuid: null, ip: null, appId: null };
+  Reflect.apply(ta.track, ta, [{ accountId: 'u', event: 'e', properties: null, ...nothing }]);
+  await ta.close();
+  const [{ '#time': time, ...record } = {}] = readRecords(directory, readdirSync(directory));
+  assert.match(String(time), /^\d{4}-/);
+  assert.deepEqual(Object.keys(record), ['#type', '#event_name', '#account_id', 'properties']);
 });
 
 test("validation 'drop' counts wrong calls, tells each kind once, and never throws", async () => {

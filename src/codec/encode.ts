@@ -20,6 +20,7 @@ import {
 } from '../lane/layout.ts';
 import { isEventName, NAME_CHARACTERS_MAX } from '../record/names.ts';
 import {
+  checkIsObject,
   compareSpellings,
   type Shape,
   ShapeTable,
@@ -189,7 +190,7 @@ export class FrameEncoder {
     this.#kind = context.kind;
     this.#takeArguments(fields);
     this.#flags = this.#uuid ? HAS_UUID : 0;
-    const properties = ownOnly(fields.properties ?? EMPTY);
+    const properties = this.#own(fields.properties ?? EMPTY);
     const shape = this.#body(target, fields, properties);
     if (context.kind <= LAST_TRACK) this.#addContext(shape, properties, context);
     if (this.#hasLifted) this.#addExtras();
@@ -202,6 +203,14 @@ export class FrameEncoder {
     else target.bytes.fill(0, end, at + length);
     this.#writeHeader(target, at, context);
     return length;
+  }
+
+  /** Properties without inherited ones, which a walk over the names would meet as well: the same object where it has none. */
+  #own(properties: Properties): Properties {
+    const prototype: unknown = Object.getPrototypeOf(properties);
+    if (prototype === PLAIN || prototype === null) return properties;
+    if (this.#strict) checkIsObject(properties);
+    return { ...properties };
   }
 
   /** Word by word: frames lie at multiples of 8 bytes. */
@@ -227,7 +236,7 @@ export class FrameEncoder {
       this.#hasLifted = false;
     }
     this.#hasTime = false;
-    if (fields.time !== undefined) this.#liftTime(fields.time, 'time');
+    if ((fields.time ?? undefined) !== undefined) this.#liftTime(fields.time, 'time');
     if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid);
     if (fields.ip !== undefined) this.#lift(LIFT_IP, fields.ip);
     if (fields.appId !== undefined) this.#lift(LIFT_APP_ID, fields.appId);
@@ -522,12 +531,6 @@ function writeUuid(bytes: Uint8Array, at: number, uuid: string): void {
 function hexDigit(code: number): number {
   // Letters of either case are 9 above their low four bits.
   return (code & 15) + 9 * (code >> 6);
-}
-
-/** Properties without inherited ones, which a walk over the names would meet as well: the same object where it has none. */
-function ownOnly(properties: Properties): Properties {
-  const prototype: unknown = Object.getPrototypeOf(properties);
-  return prototype === PLAIN || prototype === null ? properties : { ...properties };
 }
 
 function isSameList(one: readonly string[], other: readonly string[]): boolean {

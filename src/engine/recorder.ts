@@ -18,7 +18,7 @@ import {
 } from '../lane/layout.ts';
 import { LaneProducer } from '../lane/producer.ts';
 import type { Region } from '../lane/region.ts';
-import { spellingsOf } from '../record/shapes.ts';
+import { checkIsObject, spellingsOf } from '../record/shapes.ts';
 import {
   LIFT_NAMES,
   type Priority,
@@ -371,7 +371,9 @@ export class Recorder {
         ? error
         : new MillraceError(
             'MILLRACE_INVALID_VALUE',
-            `the record could not be read: ${textOf(error)}`,
+            typeof fields === 'object' && fields !== null
+              ? `the record could not be read: ${textOf(error)}`
+              : `the argument is ${show(fields)}; it must be an object such as { accountId, event }`,
             error,
           );
     this.#count(INVALID_FLOAT + INVALID_REASONS.indexOf(invalidReason(refusal.code)), 1);
@@ -390,6 +392,7 @@ export class Recorder {
 
   setSuperProperties(properties: Properties): void {
     const checks = this.#validation === 'off' ? 'none' : 'strict';
+    if (checks === 'strict') checkIsObject(properties);
     this.#publishSupers(encodeProperties({ ...this.getSuperProperties(), ...properties }, checks));
   }
 

@@ -76,6 +76,19 @@ export function compareSpellings(one: Spellings, other: Spellings): void {
   }
 }
 
+/**
+ * Checks that properties are an object with names of its own: no list, Map, Date or text.
+ *
+ * @throws MillraceError MILLRACE_INVALID_VALUE
+ */
+export function checkIsObject(properties: unknown): void {
+  if (Object.prototype.toString.call(properties) === '[object Object]') return;
+  throw new MillraceError(
+    'MILLRACE_INVALID_VALUE',
+    `properties is ${show(properties)}; it must be an object of names and values`,
+  );
+}
+
 /** Names that may not stand inside properties under strict checking: they have a place of their own. */
 const RESERVED = new Set(['#account_id', '#distinct_id', '#type', '#event_name']);
 
@@ -146,7 +159,7 @@ export class ShapeTable {
   #grow(shape: Shape, key: string): Shape {
     if (this.#checks === 'strict') {
       this.checkName(key);
-      if (RESERVED.has(key)) throw reservedName(key);
+      if (RESERVED.has(key.toLowerCase())) throw reservedName(key);
       checkCase(shape, key);
     }
     const next = new Shape(shape, key, shape.event);
