@@ -148,8 +148,9 @@ function settle(file: StoredFile, random: () => number): void {
   for (const write of file.writes) {
     for (let at = 0; at < write.bytes.length; at += PAGE_BYTES) {
       if (random() < 0.5) continue;
-      const length = random() < 0.2 ? Math.floor(random() * PAGE_BYTES) : PAGE_BYTES;
-      bytes = patched(bytes, write.at + at, write.bytes.subarray(at, at + length));
+      const page = write.bytes.subarray(at, at + PAGE_BYTES);
+      const length = random() < 0.2 ? Math.floor(random() * page.length) : page.length;
+      bytes = patched(bytes, write.at + at, page.subarray(0, length));
     }
   }
   file.bytes = bytes;

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Clock } from '../src/base/clock.ts';
 import type { SpoolFileSystem } from '../src/spool/file-system.ts';
 import { SpoolLane, type SpoolRecords } from '../src/spool/lane.ts';
 
@@ -28,13 +29,19 @@ export function openLane(
     readonly fileSystem?: SpoolFileSystem;
     readonly settled?: number;
     readonly segmentBytes?: number;
-    readonly fsync?: 'never' | 'batch';
+    readonly fsync?: 'never' | 'interval' | 'batch';
+    readonly intervalMs?: number;
+    readonly clock?: Clock;
   } = {},
 ): SpoolLane {
-  const { fileSystem, settled = 0, segmentBytes = 4096, fsync = 'never' } = options;
+  const { fileSystem, clock, settled = 0, segmentBytes = 4096 } = options;
+  const { fsync = 'never', intervalMs = 0 } = options;
   return SpoolLane.open(
-    { directory, lane: 0, segmentBytes, fsync, intervalMs: 0, settled },
-    fileSystem === undefined ? {} : { fileSystem },
+    { directory, lane: 0, segmentBytes, fsync, intervalMs, settled },
+    {
+      ...(fileSystem === undefined ? {} : { fileSystem }),
+      ...(clock === undefined ? {} : { clock }),
+    },
   );
 }
 

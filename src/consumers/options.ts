@@ -6,7 +6,10 @@ export interface SpoolOptions {
   readonly maxBytes?: number;
   /** Size of one file in bytes; default 8 MiB. */
   readonly segmentBytes?: number;
-  /** When data goes to stable storage: 'interval' (default) every 100 ms, 'batch' with every write. A killed process loses nothing with any of them; a power cut does. */
+  /**
+   * When data goes to stable storage: 'interval' (default) 100 ms after it was written, unless it is delivered by then; 'batch' with every
+   * write. A killed process loses nothing with any of them; a power cut does.
+   */
   readonly fsync?: 'never' | 'interval' | 'batch';
   /** Permission of the files; default 0o600. */
   readonly mode?: number;

@@ -115,9 +115,9 @@ export class SpoolBacklog {
     return records;
   }
 
-  /** Writes the checkpoints now. A failure costs nothing but repeated records. */
+  /** Writes the checkpoints now, as {@link LaneReader.note} does. A failure costs nothing but repeated records. */
   save(): DiskFailure | undefined {
-    for (const { reader } of this.#lanes) reader.save();
+    for (const { reader } of this.#lanes) reader.note();
     return this.#lanes.find(({ reader }) => reader.failure !== undefined)?.reader.failure;
   }
 

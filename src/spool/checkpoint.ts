@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { crc32c } from './crc32c.ts';
 import { codeOf, type SpoolFileSystem, writeAll } from './file-system.ts';
 
@@ -6,8 +6,9 @@ import { codeOf, type SpoolFileSystem, writeAll } from './file-system.ts';
  * What is settled of one lane, and how far it had been written.
  *
  * The file has two slots, a page apart, written in turn: a torn write spoils one slot and leaves the other, which
- * is one step older. It keeps its size for life, so a full disk does not keep it from being written, which is what frees
- * the disk again; a new file and a rename would need space.
+ * is one step older. Only the slot that is not known to be on stable storage is written to, so that a power cut leaves the other.
+ * The file keeps its size for life, so a full disk does not keep it from being written, which is what frees the disk again; a new
+ * file and a rename would need space.
  *
  * ```
  * slot      u32 magic  u32 CRC-32C of the bytes 8…128
@@ -72,8 +73,11 @@ export class CheckpointFile {
   readonly #mode: number;
   readonly #sync: 'sync' | 'keep';
   #generation = 0;
+  /** The slot that is left alone, and whether it is on stable storage. */
+  #kept: 0 | 1 = 0;
+  #isKeptSynced = false;
 
-  /** @param traits `sync`: every write goes to stable storage before it counts. */
+  /** @param traits `keep`: nothing ever goes to stable storage on purpose. */
   constructor(
     directory: string,
     fileSystem: SpoolFileSystem,
@@ -88,33 +92,39 @@ export class CheckpointFile {
   /** The youngest whole checkpoint; undefined: there is none. Throws what reading throws, except that no file is no error. */
   read(): Checkpoint | undefined {
     const bytes = this.#load();
-    const slots = SLOTS_AT.map((at) => decode(bytes, at)).filter((slot) => slot !== undefined);
-    const [first, second] = slots;
-    const slot =
-      second !== undefined && first !== undefined && second.generation > first.generation
-        ? second
-        : (first ?? second);
+    const [first, second] = SLOTS_AT.map((at) => decode(bytes, at));
+    this.#kept = (second?.generation ?? -1) > (first?.generation ?? -1) ? 1 : 0;
+    this.#isKeptSynced = false;
+    const slot = this.#kept === 1 ? second : first;
     this.#generation = slot?.generation ?? 0;
     return slot?.checkpoint;
   }
 
-  /** Makes both slots while the disk has room for them. Throws what the disk throws. */
+  /** Makes both slots, and the file's name sure, while the disk has room for them. Throws what the disk throws. */
   ensure(checkpoint: Checkpoint): void {
     if (this.#fileSystem.bytesOf(this.#path) >= FILE_BYTES) return;
-    this.write(checkpoint);
-    this.write(checkpoint);
+    this.write(checkpoint, 'sync');
+    this.write(checkpoint, 'sync');
+    if (this.#sync === 'sync') this.#fileSystem.syncDirectory(dirname(this.#path));
   }
 
-  /** Replaces the older slot. Throws what the disk throws; the younger one is whole then. */
-  write(checkpoint: Checkpoint): void {
+  /**
+   * Replaces one slot. Throws what the disk throws; the other one is whole then.
+   *
+   * @param how 'sync': it is on stable storage afterwards; 'keep': a power cut may bring up an older one
+   */
+  write(checkpoint: Checkpoint, how: 'sync' | 'keep'): void {
     const fileSystem = this.#fileSystem;
     const generation = this.#generation + 1;
     const fd = this.#open();
     try {
-      const at = SLOTS_AT[generation % 2 === 0 ? 0 : 1];
-      writeAll(fileSystem, fd, { bytes: encode(generation, checkpoint), at });
-      if (this.#sync === 'sync') fileSystem.sync(fd);
+      if (this.#sync === 'sync' && !this.#isKeptSynced) fileSystem.sync(fd);
+      this.#isKeptSynced = true;
+      const slot = this.#kept === 0 ? 1 : 0;
+      writeAll(fileSystem, fd, { bytes: encode(generation, checkpoint), at: SLOTS_AT[slot] });
+      if (this.#sync === 'sync' && how === 'sync') fileSystem.sync(fd);
       this.#generation = generation;
+      if (this.#sync === 'keep' || how === 'sync') this.#kept = slot;
     } finally {
       fileSystem.close(fd);
     }

@@ -28,7 +28,10 @@ export interface SpoolLaneConfig {
   readonly lane: number;
   /** Size at which a new segment is begun. */
   readonly segmentBytes: number;
-  /** When data goes to stable storage: 'batch' before every append returns, 'interval' at appends that come later than `intervalMs`. */
+  /**
+   * When data goes to stable storage: 'batch' before every append returns; 'interval', with {@link SpoolLane.tend} called often enough,
+   * `intervalMs` after its append, unless it is settled by then.
+   */
   readonly fsync: 'never' | 'interval' | 'batch';
   readonly intervalMs: number;
   /** Permission of new files. Default 0o600. */
@@ -81,8 +84,19 @@ export interface SpoolEdge {
   readonly clock?: Clock;
 }
 
+/** A segment that was ended before it was synced. */
+interface Unsynced {
+  readonly fd: number;
+  readonly sequence: number;
+  readonly first: number;
+  /** Number after its last record. */
+  readonly stop: number;
+}
+
 const MODE_DEFAULT = 0o600;
 const WRITE_BYTES: number = 256 * 1024;
+/** Ended segments that may wait for an 'interval' sync; each keeps a file open. */
+const UNSYNCED_MAX = 2;
 
 /** Folder of a lane in a run's folder. */
 export function laneFolderName(lane: number): string {
@@ -117,7 +131,10 @@ export class SpoolLane {
   #synced: Tail;
   /** Number of records that a sync was asked for, with whatever result. */
   #askedNumber: number;
-  #askedMs: number;
+  /** Records below the number were appended before the time. */
+  #mark: { readonly number: number; readonly ms: number };
+  /** Oldest first. */
+  readonly #unsynced: Unsynced[] = [];
   #bytes: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(new ArrayBuffer(0));
 
@@ -134,7 +151,8 @@ export class SpoolLane {
     this.#reader = found.reader;
     this.#synced = { ...found.reader.tail, number: firstUnsynced(config, found) };
     this.#askedNumber = this.#synced.number;
-    this.#askedMs = edge.clock.monotonicMs();
+    // What is found may have waited for long.
+    this.#mark = { number: found.reader.tail.number, ms: Number.NEGATIVE_INFINITY };
   }
 
   /**
@@ -165,7 +183,9 @@ export class SpoolLane {
       const isNews = begin !== start || start.settled > (saved?.settled ?? start.settled);
       if (isNews) reader.markDirty();
       reader.save();
-      return new SpoolLane(config, { fileSystem, clock }, { shelf, reader });
+      const lane = new SpoolLane(config, { fileSystem, clock }, { shelf, reader });
+      lane.#takeUnsynced();
+      return lane;
     } catch (error) {
       throw new MillraceError(
         'MILLRACE_SPOOL',
@@ -183,7 +203,7 @@ export class SpoolLane {
       // Whole records of a call that failed stay in, so they must be on stable storage as well.
       failure = this.sync() ?? failure;
       if ((this.#reader.doubt?.to ?? 0) > before.number) this.#takeBack(before);
-    } else if (this.#config.fsync === 'interval' && this.isSyncDue) failure ??= this.sync();
+    } else failure ??= this.tend();
     const written = this.#reader.tail.number - before.number;
     return failure === undefined ? { written } : { ...failure, written };
   }
@@ -195,12 +215,15 @@ export class SpoolLane {
 
   /** See {@link LaneReader.settle}. */
   settle(batch: SpoolBatch, count: number = batch.count): SettleResult {
-    return this.#reader.settle(batch, count);
+    const result = this.#reader.settle(batch, count);
+    this.#dropSettled();
+    return result;
   }
 
   /** Settles every record below a number, as {@link settle} does for a batch. */
   settleTo(number: number): void {
     this.#reader.moveTo(number);
+    this.#dropSettled();
   }
 
   /** Size of the segment files. */
@@ -214,8 +237,13 @@ export class SpoolLane {
 
   /** Lets go of all files and changes nothing: somebody else has the lane now. */
   leave(): void {
-    this.#closeFile();
+    this.#closeFiles();
     this.#reader.close();
+  }
+
+  /** What is due without a record's coming. */
+  tend(): DiskFailure | undefined {
+    return this.#isSyncDue() ? this.sync() : undefined;
   }
 
   /** Puts all that was appended on stable storage. A failure means that {@link durablePosition} has not moved. */
@@ -239,17 +267,9 @@ export class SpoolLane {
   evictOldest(): number {
     if (this.#shelf.segments.length <= 1) this.#abandon();
     const records = this.#reader.evictOldest();
+    this.#dropSettled();
     if (this.#reader.records === 0) this.#clear();
     return records;
-  }
-
-  /** Whether an 'interval' sync is due that no append has brought. */
-  get isSyncDue(): boolean {
-    return (
-      this.#config.fsync === 'interval' &&
-      this.#askedNumber < this.#reader.tail.number &&
-      this.#clock.monotonicMs() - this.#askedMs >= this.#config.intervalMs
-    );
   }
 
   /** Number after the last record that was appended. */
@@ -290,7 +310,7 @@ export class SpoolLane {
   close(): void {
     // What fails here was reported before or costs repeated records; a caller that must know calls sync() first.
     if (this.#config.fsync !== 'never') this.sync();
-    this.#closeFile();
+    this.#closeFiles();
     if (this.#reader.records === 0) this.#clear();
     else this.save();
     this.#reader.close();
@@ -313,7 +333,7 @@ export class SpoolLane {
     if (segment === undefined || this.#reader.tail.state === 'sealed') return;
     if (this.#fileSystem.bytesOf(segment.path) === segment.bytes) return;
     this.#isFolderSynced = false;
-    this.#abandon();
+    this.#giveUpFile();
   }
 
   /** Writes as many records as go into one write; returns the index after them. Throws after keeping those that are whole. */
@@ -391,7 +411,7 @@ export class SpoolLane {
       this.#fileSystem.truncate(this.#fd, segment.bytes);
     } catch {
       // What can't be cut off is void, because the next segment begins with the same number (P2).
-      this.#abandon();
+      this.#giveUpFile();
     }
   }
 
@@ -458,13 +478,29 @@ export class SpoolLane {
     this.#reader.ensureCheckpoint();
   }
 
+  /**
+   * Looked at twice an interval: whether anything that was there the last time is neither settled nor synced. So as long as the receiver
+   * keeps up, nothing is synced at all, and else once an interval.
+   */
+  #isSyncDue(): boolean {
+    if (this.#config.fsync !== 'interval') return false;
+    if (this.#clock.monotonicMs() - this.#mark.ms < this.#config.intervalMs / 2) return false;
+    if (Math.max(this.#askedNumber, this.#reader.settled) < this.#mark.number) return true;
+    this.#setMark();
+    return false;
+  }
+
+  #setMark(): void {
+    this.#mark = { number: this.#reader.tail.number, ms: this.#clock.monotonicMs() };
+  }
+
   #sync(): void {
-    const { tail } = this.#reader;
-    this.#askedMs = this.#clock.monotonicMs();
-    if (this.#askedNumber >= tail.number) return;
+    const { tail, records } = this.#reader;
+    this.#setMark();
+    if (this.#askedNumber >= tail.number || records === 0) return;
     this.#askedNumber = tail.number;
     try {
-      const first = this.#shelf.last?.first ?? 0;
+      const first = this.#unsynced[0]?.first ?? this.#shelf.last?.first ?? 0;
       if (this.#synced.number < first) this.#doubtUntil(first);
       this.#syncFiles();
       this.#synced = tail;
@@ -472,6 +508,7 @@ export class SpoolLane {
       // Nobody knows what of the unsynced records is on the disk, and asking again may succeed without writing them.
       this.#doubtUntil(tail.number);
       this.#abandon();
+      this.#dropUnsynced(this.#unsynced.length);
       this.save();
       throw error;
     }
@@ -479,9 +516,13 @@ export class SpoolLane {
 
   #syncFiles(): void {
     const segment = this.#shelf.last;
-    if (segment === undefined) return;
-    if (this.#fd < 0) this.#fd = this.#fileSystem.open(segment.path, 'update');
-    this.#fileSystem.sync(this.#fd);
+    const isAside = segment?.sequence === this.#unsynced.at(-1)?.sequence;
+    for (const { fd } of this.#unsynced) this.#fileSystem.sync(fd);
+    this.#dropUnsynced(this.#unsynced.length);
+    if (segment !== undefined && !isAside) {
+      if (this.#fd < 0) this.#fd = this.#fileSystem.open(segment.path, 'update');
+      this.#fileSystem.sync(this.#fd);
+    }
     if (this.#isFolderSynced) return;
     this.#fileSystem.syncDirectory(this.#directory);
     this.#isFolderSynced = true;
@@ -511,6 +552,12 @@ export class SpoolLane {
     this.save();
   }
 
+  /** The youngest segment's file is in trouble: what waits for a sync in it is in doubt. */
+  #giveUpFile(): void {
+    if (this.#config.fsync === 'interval') this.#doubtUntil(this.#reader.tail.number);
+    this.#abandon();
+  }
+
   /** Leaves the youngest segment as it is: it will not be written to again. */
   #abandon(): void {
     this.#closeFile();
@@ -519,14 +566,56 @@ export class SpoolLane {
 
   /** Ends the youngest segment in good order. Throws what syncing throws. */
   #seal(): void {
-    if (this.#config.fsync !== 'never') this.#sync();
+    const canWait = this.#config.fsync === 'interval' && this.#unsynced.length < UNSYNCED_MAX;
+    if (canWait && this.#fd >= 0) this.#setAside(this.#fd);
+    else if (this.#config.fsync !== 'never') this.#sync();
     this.#abandon();
+  }
+
+  /** The file stays open until it is synced, or settled. */
+  #setAside(fd: number): void {
+    this.#fd = -1;
+    const { sequence, number: stop } = this.#reader.tail;
+    this.#unsynced.push({ fd, sequence, first: this.#shelf.last?.first ?? stop, stop });
+  }
+
+  /** Segments that whoever had the lane before may have left unsynced. Throws what opening them throws. */
+  #takeUnsynced(): void {
+    if (this.#config.fsync === 'never') return;
+    const { segments } = this.#shelf;
+    const end = this.#reader.tail.number;
+    for (let at = Math.max(0, segments.length - 1 - UNSYNCED_MAX); at < segments.length; at += 1) {
+      const segment = segments[at];
+      const stop = this.#shelf.stopOf(at, end);
+      if (segment?.state !== 'good' || stop <= this.#reader.settled) continue;
+      const { path, sequence, first } = segment;
+      this.#unsynced.push({ fd: this.#fileSystem.open(path, 'update'), sequence, first, stop });
+    }
+  }
+
+  /** What is settled needs no sync any more, and an open file keeps its blocks on the disk. */
+  #dropSettled(): void {
+    const { settled } = this.#reader;
+    const open = this.#unsynced.findIndex(({ stop }) => stop > settled);
+    this.#dropUnsynced(open < 0 ? this.#unsynced.length : open);
+  }
+
+  #dropUnsynced(count: number): void {
+    for (const { fd } of this.#unsynced.splice(0, count)) this.#closeQuietly(fd);
+  }
+
+  #closeFiles(): void {
+    this.#closeFile();
+    this.#dropUnsynced(this.#unsynced.length);
   }
 
   #closeFile(): void {
     const fd = this.#fd;
     this.#fd = -1;
-    if (fd < 0) return;
+    if (fd >= 0) this.#closeQuietly(fd);
+  }
+
+  #closeQuietly(fd: number): void {
     try {
       this.#fileSystem.close(fd);
     } catch {
@@ -566,11 +655,13 @@ function seqOf({ seq, from }: SpoolRecords, index: number): number | undefined {
   return seq === undefined ? undefined : (seq + index - from) >>> 0;
 }
 
-/** Number of the first record that was perhaps never synced: older segments were, before the youngest was begun. */
+/** Number of the first record that was perhaps never synced: of the segments before, only the last ones may wait for that. */
 function firstUnsynced(
   { fsync }: SpoolLaneConfig,
   { shelf, reader }: { readonly shelf: SegmentShelf; readonly reader: LaneReader },
 ): number {
   if (fsync === 'never') return reader.settled;
-  return Math.min(shelf.last?.first ?? reader.tail.number, reader.tail.number);
+  const { segments } = shelf;
+  const oldest = segments[Math.max(0, segments.length - 1 - UNSYNCED_MAX)];
+  return Math.min(oldest?.first ?? reader.tail.number, reader.tail.number);
 }

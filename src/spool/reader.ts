@@ -49,8 +49,10 @@ export interface ReaderParts {
   readonly clock: Clock;
 }
 
-/** Longest time a settlement waits until it is on the disk, in ms. */
+/** Longest time a settlement waits until the checkpoint has it, in ms, while others come. */
 const CHECKPOINT_MS = 250;
+/** The same for stable storage: what a power cut has sent again. */
+const CHECKPOINT_SYNC_MS = 1000;
 const TEXT_BYTES_MIN: number = 16 * 1024;
 const TEXT_KEPT_MAX: number = 2 * 1024 * 1024;
 
@@ -67,7 +69,10 @@ export class LaneReader {
   /** Frames whose place is known, by rising number; the first is at or before the first unsettled record. */
   #marks: Mark[];
   #isDirty = false;
+  /** Whether the latest checkpoint is known to be on stable storage. */
+  #isSynced = false;
   #savedMs = Number.NEGATIVE_INFINITY;
+  #syncedMs = Number.NEGATIVE_INFINITY;
   #headNumber = -1;
   #headStampMs = 0;
   /** Where appending goes on; kept by whoever appends. */
@@ -151,18 +156,26 @@ export class LaneReader {
     return { records, lost };
   }
 
-  /** Gives up the records of the oldest segment that has unsettled ones; returns how many. */
+  /** Gives up the records of the oldest segment that has unsettled ones, and removes what is below; returns how many. */
   evictOldest(): number {
+    // What is settled makes room first.
+    if (this.#hasFinished()) {
+      this.save();
+      return 0;
+    }
     const { segments } = this.#parts.shelf;
     const end = this.tail.number;
     const index = segments.findIndex((_, at) => this.#parts.shelf.stopOf(at, end) > this.#settled);
     const stop = index < 0 ? end : this.#parts.shelf.stopOf(index, end);
     const records = Math.max(0, stop - this.#settled);
-    if (records > 0) this.moveTo(stop);
+    if (records > 0) {
+      this.moveTo(stop);
+      this.save();
+    }
     return records;
   }
 
-  /** Settles every record below a number. */
+  /** Settles every record below a number. The checkpoint follows, see {@link settle}, and then what is below it is removed. */
   moveTo(number: number): void {
     if (number <= this.#settled) return;
     this.#settled = number;
@@ -170,15 +183,24 @@ export class LaneReader {
     if (this.doubt !== undefined && this.doubt.to <= number) this.doubt = undefined;
     const known = this.#marks.findLastIndex((mark) => mark.number <= number);
     if (known > 0) this.#marks.splice(0, known);
-    const nowMs = this.#parts.clock.monotonicMs();
-    if (this.#hasFinished() || nowMs - this.#savedMs >= CHECKPOINT_MS) this.save();
+    if (this.#parts.clock.monotonicMs() - this.#savedMs >= CHECKPOINT_MS) this.note();
   }
 
-  /** Writes the checkpoint, then removes what lies below it. False: see {@link failure}; it is tried again. */
+  /** Puts what is new in the checkpoint on stable storage, then removes what lies below it. False: see {@link failure}; it is tried again. */
   save(): boolean {
+    return this.#save('sync');
+  }
+
+  /** As {@link save}, but that a power cut may bring up an older checkpoint if there is nothing to remove. */
+  note(): boolean {
+    const isOld = this.#parts.clock.monotonicMs() - this.#syncedMs >= CHECKPOINT_SYNC_MS;
+    return this.#save(isOld || this.#hasFinished() ? 'sync' : 'keep');
+  }
+
+  #save(how: 'sync' | 'keep'): boolean {
     try {
       // The order is the point (P4): a crash in between leaves a segment too many, never a record that is missing.
-      if (this.#isDirty) this.writeCheckpoint();
+      if (this.#isDirty || (this.#hasFinished() && !this.#isSynced)) this.#writeCheckpoint(how);
       while (this.#hasFinished()) this.#removeFirst();
       this.failure = undefined;
       return true;
@@ -188,11 +210,12 @@ export class LaneReader {
     }
   }
 
-  /** Throws what the disk throws. */
-  writeCheckpoint(): void {
-    this.#parts.checkpoint.write(this.#checkpoint());
+  #writeCheckpoint(how: 'sync' | 'keep'): void {
+    this.#parts.checkpoint.write(this.#checkpoint(), how);
     this.#isDirty = false;
+    this.#isSynced = how === 'sync';
     this.#savedMs = this.#parts.clock.monotonicMs();
+    if (this.#isSynced) this.#syncedMs = this.#savedMs;
   }
 
   /** Makes the checkpoint's file while there is room for it. Throws what the disk throws. */

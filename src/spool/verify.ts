@@ -395,12 +395,13 @@ function mendLane(report: LaneReport, fileSystem: SpoolFileSystem): string[] {
     seq: saved?.tail.seq,
   };
   // Frames have moved within their files, so the place of the first unsettled one is left to be found.
-  checkpoint.write({
+  const mendedState: Checkpoint = {
     settled: report.settled,
     place: { sequence: 0, at: 0 },
     tail: { ...tail, state: 'sealed' },
     doubt: saved?.doubt,
-  });
+  };
+  checkpoint.write(mendedState, 'sync');
   return mended;
 }
 

@@ -50,7 +50,7 @@ export interface SpoolFate {
 
 /** Longest time records are gathered before they are written, in ms. */
 export const SPOOL_LINGER_MS = 10;
-/** `fsync: 'interval'` asks for stable storage this often, in ms. */
+/** With `fsync: 'interval'`, a record that is not settled so long after it went to the disk is on stable storage, in ms. */
 export const SYNC_INTERVAL_MS = 100;
 const MIB: number = 1024 * 1024;
 const RETRY_MS = 250;
@@ -309,8 +309,7 @@ export class LaneSpool {
 
   /** What is due without a record's coming: stable storage. */
   tend(): void {
-    if (this.#file?.isSyncDue !== true) return;
-    const failure = this.#file.sync();
+    const failure = this.#file?.tend();
     if (failure !== undefined) this.#fail(failure);
   }
 

@@ -374,7 +374,7 @@ const DAMAGES: Readonly<
     assert.ok(saved !== undefined, 'there is a checkpoint');
     // The data of the youngest segments was never synced, the checkpoint was.
     for (const path of segments.slice(-3)) rmSync(path);
-    file.write({ ...saved, settled: LEFT - 1 });
+    file.write({ ...saved, settled: LEFT - 1 }, 'sync');
   },
   'no cursor': (segments) => rmSync(join(dirname(segments[0] ?? ''), 'checkpoint')),
 };
