@@ -221,41 +221,48 @@ async function measureMemory([
   process.channel?.unref();
 }
 
-/** All lines of golden.jsonl of one time zone, through one kind of consumer. */
+/** All lines of golden.jsonl of one time zone, through one kind of consumer: a client for each line, or for all with the same options. */
 async function runGolden([
   kind = '',
   target = '',
   validation = 'throw',
+  clients = 'fresh',
 ]: readonly string[]): Promise<void> {
+  const shared = new Map<string, Analytics>();
   for (const golden of loadGolden()) {
     if (validation === 'off' && golden.error !== undefined) continue;
-    send(await runCase(golden, { kind, target, validation }));
+    const name = JSON.stringify(clients === 'fresh' ? golden : (golden.options ?? {}));
+    const ta =
+      shared.get(name) ??
+      new Analytics(consumerOf(kind, target), {
+        uuid: false,
+        ...golden.options,
+        validation: validation === 'off' ? 'off' : 'throw',
+      });
+    shared.set(name, ta);
+    const error = runCase(golden, ta);
+    if (clients === 'fresh') await ta.close();
+    else await ta.flush();
+    send({ name: golden.name, error, stats: ta.stats() });
+    if (clients !== 'fresh') ta.clearSuperProperties();
   }
+  for (const ta of shared.values()) await ta.close();
   send({ done: true });
   process.channel?.unref();
 }
 
-async function runCase(
-  golden: GoldenCase,
-  { kind, target, validation }: { kind: string; target: string; validation: string },
-): Promise<object> {
-  const ta = new Analytics(consumerOf(kind, target), {
-    uuid: false,
-    ...golden.options,
-    validation: validation === 'off' ? 'off' : 'throw',
-  });
+/** Makes the calls of a case; gives what was thrown. */
+function runCase(golden: GoldenCase, ta: Analytics): object | undefined {
   const call = ([method, argument]: readonly [string, unknown]) =>
     Reflect.apply(Reflect.get(ta, method), ta, argument === undefined ? [] : [argument]);
-  let error: object | undefined;
   try {
     for (const step of golden.setup ?? []) call([step[0], decodeGolden(step[1])]);
     call([golden.call[0], decodeGolden(golden.call[1])]);
+    return undefined;
   } catch (thrown) {
     if (!(thrown instanceof MillraceError)) throw thrown;
-    error = { code: thrown.code, message: thrown.message };
+    return { code: thrown.code, message: thrown.message };
   }
-  const stats = await ta.close();
-  return { name: golden.name, error, stats };
 }
 
 /** Writes records until it is killed. */
