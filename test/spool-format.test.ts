@@ -50,13 +50,14 @@ test('CRC-32C is what its definition says, bit by bit', () => {
 // Goal: no damaged byte, wherever it is, changes a record, costs a neighbour or stops the reading. Method: each byte of a segment
 // in turn, one flipped bit.
 test('a flipped bit in any byte of a segment costs at most the frame it hits', () => {
+  const count = 12;
   const directory = newDirectory();
   const texts = Array.from(
-    { length: 40 },
+    { length: count },
     (_, index) => `{"n":${index},"t":"${'é'.repeat(index)}"}`,
   );
   const lane = openLane(directory, { segmentBytes: 1 << 20 });
-  assert.deepEqual(lane.append(recordsOf(texts)), { written: 40 });
+  assert.deepEqual(lane.append(recordsOf(texts)), { written: count });
   lane.save();
   lane.leave();
   const [path = ''] = segmentPaths(directory);
@@ -72,8 +73,9 @@ test('a flipped bit in any byte of a segment costs at most the frame it hits', (
     const found = drain(reader);
     reader.leave();
     for (const text of found.texts) assert.ok(known.has(text), `byte ${at} made ${text}`);
-    assert.ok(found.texts.length >= 39, `byte ${at} cost ${40 - found.texts.length} records`);
-    assert.equal(found.texts.length + found.lost, 40, `byte ${at}`);
+    const lost = count - found.texts.length;
+    assert.ok(lost <= 1, `byte ${at} cost ${lost} records`);
+    assert.equal(found.lost, lost, `byte ${at}`);
     // Reading to the end settles the lane, but the only segment stays until the lane is closed.
     writeFileSync(path, good);
   }
