@@ -44,6 +44,9 @@ export interface Weather {
   readonly kills: number;
   /** Share at which its lane is given to another turn, while it goes on. */
   readonly takeovers: number;
+  /** Share of the accesses of a worker at which the game tracks a record meanwhile, while the lane has room and while it is full. */
+  readonly tracks: number;
+  readonly crowding: number;
   /** Share of the calls of the disk that fail. */
   readonly diskFailures: number;
 }
@@ -211,6 +214,14 @@ export class ModelProcess {
     accepted.push(id);
     if (producer.needsTurn()) this.#post(seat);
     return true;
+  }
+
+  /** Whether the next record of a lane has to wait for room, or for others to give way. */
+  isFull(lane: number): boolean {
+    const seat = this.seats[lane];
+    if (seat === undefined) return false;
+    const used = (seat.tail - seat.settlement.readHead()) | 0;
+    return LANE_BYTES - used < 2 * FRAME_BYTES;
   }
 
   flush(): void {

@@ -35,6 +35,8 @@ const WEATHER: Weather = {
   spoolBytesMax: 64 * 1024,
   kills: 0,
   takeovers: 0,
+  tracks: 0,
+  crowding: 0,
   diskFailures: 0,
 };
 const HOUR_MS = 3_600_000;

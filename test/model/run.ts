@@ -29,6 +29,7 @@ export interface Strike {
 
 const RUNS_MAX = 3;
 const SPOOL_PLENTY = 1e9;
+const CROWDING_MAX = 0.1;
 const EVENTS_MAX = 40_000;
 /** One record in so many is refused by the receiver. */
 const POISON_EVERY = 61;
@@ -160,8 +161,7 @@ class Model {
     else this.#world.wallShiftMs += (dice.next() - 0.5) * 7_200_000;
   }
 
-  #track(process: ModelProcess): void {
-    const lane = this.#dice.below(this.#weather.lanes);
+  #track(process: ModelProcess, lane: number = this.#dice.below(this.#weather.lanes)): void {
     process.track(lane, this.#next * LANES + lane);
     this.#next += 1;
   }
@@ -223,8 +223,18 @@ class Model {
     const draw = this.#dice.next();
     if (draw < kills) this.#strikeAt(actor, 'kill');
     else if (draw < kills + takeovers) this.#strikeAt(actor, 'take over');
-    else if (draw < kills + takeovers + 0.002)
-      this.#inside(() => this.#track(this.#process as ModelProcess));
+    else if (draw < kills + takeovers + CROWDING_MAX) {
+      this.#inside(() => this.#crowd(draw - kills - takeovers));
+    }
+  }
+
+  /** The game tracks a record in the middle of what a turn does, more often where that makes others give way. */
+  #crowd(draw: number): void {
+    const { tracks, crowding, lanes } = this.#weather;
+    const process = this.#process;
+    if (process === undefined) return;
+    const lane = this.#dice.below(lanes);
+    if (draw < (process.isFull(lane) ? crowding : tracks)) this.#track(process, lane);
   }
 
   #strikeAt(actor: Actor, what: Strike['what']): void {
@@ -310,6 +320,8 @@ function weatherOf(dice: Dice, isCalm: boolean): Weather {
     spoolBytesMax: pick([SPOOL_PLENTY, SPOOL_PLENTY, 8 * 1024]),
     kills: isCalm ? 0 : pick([0, 0.0005, 0.002]),
     takeovers: isCalm ? 0 : pick([0, 0.001]),
-    diskFailures: isCalm ? 0 : pick([0, 0, 0.02]),
+    tracks: 0.002,
+    crowding: pick([0.002, 0.02, CROWDING_MAX]),
+    diskFailures: isCalm ? 0 : pick([0, 0, 0.02, 0.1]),
   };
 }
