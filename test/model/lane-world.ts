@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import type { RegionTranscoder } from '../../src/codec/region-transcoder.ts';
 import type { TextBuffer } from '../../src/codec/transcode.ts';
 import type { Seat } from '../../src/engine/seat.ts';
+import type { Triage } from '../../src/engine/triage.ts';
 import { type Control, GATE_WORD } from '../../src/lane/control.ts';
 import { FRAME_HEADER_BYTES, STAMP_AT } from '../../src/lane/layout.ts';
 import type { LaneProducer } from '../../src/lane/producer.ts';
+import type { DeathReason } from '../../src/lane/readings.ts';
 import type { Region } from '../../src/lane/region.ts';
 import {
   BACKLOGS_DONE,
@@ -24,7 +26,7 @@ import {
 } from '../../src/lane/settlement.ts';
 import type { Sink } from '../../src/sink/sink.ts';
 import type { SpoolFileSystem } from '../../src/spool/file-system.ts';
-import type { WorkerConfig } from '../../src/worker/contract.ts';
+import type { TurnCare, TurnEnd, WorkerConfig } from '../../src/worker/contract.ts';
 import type { TurnTools } from '../../src/worker/turn-tools.ts';
 import type { MemoryDisk } from '../memory-disk.ts';
 import type { ModelReceiver } from './model-receiver.ts';
@@ -40,6 +42,8 @@ export interface Weather {
   readonly fsync: 'interval' | 'batch';
   readonly retries: number | 'forever';
   readonly spoolBytesMax: number;
+  /** What records do that kill: end the thread that sends them, at once or later, or the process. */
+  readonly killers: 'none' | 'exit' | 'late' | 'process';
   /** Share of the accesses of a worker at which its thread ends. */
   readonly kills: number;
   /** Share at which its lane is given to another turn, while it goes on. */
@@ -56,6 +60,8 @@ const FRAME_BYTES: number = FRAME_HEADER_BYTES + 8 + 128;
 const SPOOL = '/spool';
 const RETRY_BASE_MS = 20;
 const CRASH_NOTICE_MS = 20;
+/** No lane is given up. */
+const PATIENCE_MS = Number.POSITIVE_INFINITY;
 
 /** One process of the model: its shared memory, its turns, and its part of the account. */
 export class ModelProcess {
@@ -71,6 +77,7 @@ export class ModelProcess {
   readonly #folder: ReturnType<Subject['folder']['SpoolFolder']['claim']> | undefined;
   readonly #backlogSeat: Seat;
   readonly #region: Region;
+  readonly #triage: Triage;
   readonly #turns = new Set<Actor>();
   /** Numbers of the records accepted, by lane, in order. */
   readonly accepted: number[][];
@@ -109,6 +116,17 @@ export class ModelProcess {
       baseMs: Date.now(),
     });
     this.#config = this.#configOf(weather);
+    this.#triage = new subject.triage.Triage({
+      patienceMs: PATIENCE_MS,
+      handRecordsMax: this.#config.batch.recordsMax * weather.inFlightMax,
+      hasSpool: weather.spool !== 'none',
+      onError: () => {},
+      onDropped: () => {},
+      onGivenUp: ({ name }) => {
+        this.#broken = `${name} was given up`;
+      },
+      onRelease: (seat) => this.#post(seat),
+    });
     this.accepted = Array.from({ length: weather.lanes }, () => []);
     this.seats = this.accepted.map(
       (_, lane) => new subject.seat.Seat(this.#region, lane, 'supervisor'),
@@ -231,7 +249,10 @@ export class ModelProcess {
   /** Takes the lane of a turn away from it, as the supervisor does with one that seems to hang. */
   takeOver(lane: number): void {
     const seat = this.seats[lane];
-    if (seat?.isAttended === true) this.#post(seat);
+    if (seat?.isAttended !== true || this.#triage.isWaiting(seat)) return;
+    this.#triage.accuse([seat], 'hung');
+    this.#triage.judge(seat, 'sole', new Error('it hangs'));
+    this.#post(seat);
   }
 
   /** Puts what is left on disk, as close() does at the end of its time. */
@@ -268,26 +289,44 @@ export class ModelProcess {
 
   #post(seat: Seat): void {
     if (this.#isOver) return;
-    const term = this.#world.as(this.#world.main, () => seat.beginTerm(performance.now()));
+    this.#world.as(this.#world.main, () => {
+      if (this.#triage.mayRun(seat)) this.#begin(seat);
+    });
+  }
+
+  #begin(seat: Seat): void {
+    const term = seat.beginTerm(performance.now());
+    const care = this.#triage.careOf(seat);
     const turn: Actor = { name: `${seat.name}#${term}`, accesses: 0, isDead: false };
     this.#turns.add(turn);
     this.#world.at(0, turn, () => {
-      this.#attend(seat, { term, turn }).then(
-        () => this.#turns.delete(turn),
+      this.#attend(seat, { term, turn, care }).then(
+        (end) => {
+          this.#turns.delete(turn);
+          if (seat.term === term) this.#noteEnd(seat, end);
+        },
         (error: unknown) => this.#noteCrash(seat, { term, turn, error }),
       );
     });
   }
 
   /** A thread is gone; its lane gets another turn, as soon as that is noticed. */
-  noteDeath(turn: Actor): void {
+  noteDeath(turn: Actor, reason: DeathReason): void {
     const [name, term] = turn.name.split('#');
     const seat = [...this.seats, this.#backlogSeat].find((one) => one.name === name);
     this.#turns.delete(turn);
     this.#world.at(CRASH_NOTICE_MS, this.#world.main, () => {
       this.#subject.gate.endProbe(this.control);
-      if (seat?.term === Number(term)) this.#post(seat);
+      if (seat === undefined || seat.term !== Number(term)) return;
+      this.#triage.accuse([seat], reason);
+      this.#triage.judge(seat, 'sole', new Error('its thread ended'));
+      this.#post(seat);
     });
+  }
+
+  #noteEnd(seat: Seat, end: TurnEnd | undefined): void {
+    if (end === 'hopeless') this.#broken = `${seat.name} is hopeless`;
+    if (end === 'idle') this.#world.as(this.#world.main, () => this.#triage.discharge(seat));
   }
 
   #noteCrash(
@@ -299,19 +338,24 @@ export class ModelProcess {
     this.#broken = `a turn of ${seat.name} (term ${term} of ${seat.term}) broke: ${words}`;
   }
 
-  async #attend(seat: Seat, { term, turn }: { term: number; turn: Actor }): Promise<void> {
+  async #attend(
+    seat: Seat,
+    { term, turn, care }: { term: number; turn: Actor; care: TurnCare | undefined },
+  ): Promise<TurnEnd | undefined> {
     const { consumer, turn: turns, backlogTurn } = this.#subject;
     const lane = consumer.LaneConsumer.claim(seat.region, {
       lane: seat.lane,
       term,
       owner: 1,
     });
-    if (lane === undefined) return;
+    if (lane === undefined) return undefined;
     const tools = this.#toolsFor(turn, seat.region);
     const { spool } = this.#config;
     if (seat.backlogs !== undefined && spool !== undefined) {
-      await new backlogTurn.BacklogTurn(lane, tools, { plan: spool }).run(seat.backlogs);
-    } else await new turns.Turn(lane, tools).run();
+      const replay = new backlogTurn.BacklogTurn(lane, tools, { plan: spool, care });
+      return replay.run(seat.backlogs);
+    }
+    return new turns.Turn(lane, tools, care).run();
   }
 
   #toolsFor(turn: Actor, region: Region): TurnTools {
@@ -346,6 +390,7 @@ export class ModelProcess {
 
   /** Posts a turn for what nobody attends though it has something to do: what the supervisor's watch is for. */
   look(): void {
+    this.#triage.tend();
     const backlogs = this.#backlogSeat.backlogs ?? [];
     const isReplayed = this.#backlogSeat.read().count(BACKLOGS_DONE) >= backlogs.length;
     if (!isReplayed && this.#backlogSeat.wake()) this.#post(this.#backlogSeat);

@@ -26,7 +26,16 @@ process.on('unhandledRejection', (error) => {
 
 /** Runs seed after seed. Throws at the first that breaks something. */
 async function runSeeds(subject: Subject, { from, count }: Seeds): Promise<void> {
-  const sums = { records: 0, taken: 0, dropped: 0, kills: 0, takeovers: 0, events: 0 };
+  const sums = {
+    records: 0,
+    taken: 0,
+    dropped: 0,
+    crashed: 0,
+    processes: 0,
+    kills: 0,
+    takeovers: 0,
+    events: 0,
+  };
   const startMs = Date.now();
   for (let seed = from; seed < from + count; seed += 1) {
     const result = await runModel(subject, { seed });

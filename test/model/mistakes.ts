@@ -48,6 +48,70 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
     },
   },
   {
+    mistake: 'what gives way in the moment of a release is forgotten',
+    mutation: { file: 'worker/in-flight', from: 'state.add(IN_HAND, from - to);', to: '' },
+  },
+  {
+    mistake: 'records on disk are never tried alone',
+    mutation: {
+      file: 'worker/disk-delivery',
+      from: 'lane.spoolSettled < care.aloneBelowOnDisk',
+      to: 'false',
+    },
+  },
+  {
+    mistake: 'a record on disk that workers die of is not given up',
+    mutation: { file: 'worker/disk-delivery', from: 'care?.killer !== undefined', to: 'false' },
+  },
+  {
+    mistake: 'a turn gives the first record from disk up, whichever it is',
+    mutation: {
+      file: 'worker/disk-delivery',
+      from: 'isSameRecord(care.killer, record)',
+      to: 'true',
+    },
+  },
+  {
+    mistake: 'any of several records from disk is taken for the one that kills',
+    mutation: {
+      file: 'engine/triage',
+      from: 'return records === 1 ? `disk',
+      to: 'return records > 0 ? `disk',
+    },
+  },
+  {
+    mistake: 'a record that was given up is counted under one of its two reasons',
+    mutation: {
+      file: 'lane/settlement',
+      from: 'if (counter === CORRUPT || counter === CRASHED)',
+      to: 'if (counter === CORRUPT)',
+    },
+  },
+  {
+    mistake: 'the death of a process is noted when it has been survived',
+    mutation: {
+      file: 'spool/replay-note',
+      from: 'this.#change({ suspect: record, deaths: isSame ? deaths + 1 : 1 });',
+      to: 'this.#state = { ...this.#state, suspect: record, deaths: isSame ? deaths + 1 : 1 };',
+    },
+  },
+  {
+    mistake: 'what a process has survived counts as its death',
+    mutation: {
+      file: 'spool/replay-note',
+      from: 'deaths: this.#state.deaths - 1 }',
+      to: 'deaths: this.#state.deaths }',
+    },
+  },
+  {
+    mistake: 'the record that processes die of is whichever comes first',
+    mutation: {
+      file: 'spool/replay-note',
+      from: 'if (!isSameRecord(suspect, record))\n            return false;',
+      to: '',
+    },
+  },
+  {
     mistake: 'a second batch goes out because the disk did not take the first',
     mutation: {
       file: 'worker/stream-pace',

@@ -17,6 +17,8 @@ export class ModelReceiver {
   /** Longest time between two requests, in ms. */
   longestPauseMs = 0;
   #requestedMs: number | undefined;
+  /** Called with what a turn's thread is about to send; may end it. */
+  onSend: (ids: readonly number[], actor: Actor) => void = () => {};
   readonly #world: World;
   readonly #isPoison: (id: number) => boolean;
   readonly #network: Actor = { name: 'network', accesses: 0, isDead: false };
@@ -42,6 +44,7 @@ export class ModelReceiver {
     { signal, actor }: { signal: AbortSignal; actor: Actor },
   ): Promise<Outcome> {
     const ids = idsOf(batch);
+    this.onSend(ids, actor);
     this.#noteRequest();
     return new Promise((resolve) => {
       signal.addEventListener('abort', () => resolve(retry('timeout')), { once: true });

@@ -35,6 +35,7 @@ const WEATHER: Weather = {
   spoolBytesMax: 64 * 1024,
   kills: 0,
   takeovers: 0,
+  killers: 'none',
   tracks: 0,
   crowding: 0,
   diskFailures: 0,

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { IN_HAND, REJECTED } from '../../src/lane/settlement.ts';
+import type { DeathReason } from '../../src/lane/readings.ts';
+import { CRASHED, IN_HAND, REJECTED } from '../../src/lane/settlement.ts';
 import { MemoryDisk } from '../memory-disk.ts';
 import { ModelProcess, type Weather } from './lane-world.ts';
 import { ModelReceiver } from './model-receiver.ts';
 import type { Subject } from './subject.ts';
-import { type Actor, type Dice, World } from './world.ts';
+import { type Actor, type Dice, Killed, World } from './world.ts';
 
 /** How one run of the model ends: by itself, by a death of the process, or of the machine. */
 type Ending = 'close' | 'save' | 'kill' | 'power';
@@ -14,6 +15,9 @@ export interface ModelResult {
   readonly records: number;
   readonly taken: number;
   readonly dropped: number;
+  /** Those of them that were given up for what they kill. */
+  readonly crashed: number;
+  readonly processes: number;
   readonly kills: number;
   readonly takeovers: number;
   readonly events: number;
@@ -33,6 +37,10 @@ const CROWDING_MAX = 0.1;
 const EVENTS_MAX = 40_000;
 /** One record in so many is refused by the receiver. */
 const POISON_EVERY = 61;
+/** One in so many kills whoever sends it. */
+const KILLER_EVERY = { thread: 97, process: 397 };
+/** Processes that may die one after the other. */
+const PROCESSES_MAX = 150;
 /** Number of the lane in a record's number: record `n` of lane `l` has `n * LANES + l`. */
 const LANES = 4;
 
@@ -76,6 +84,9 @@ class Model {
   #rejected = 0;
   /** Records that a process which died at once may have lost from its account. */
   #uncounted = 0;
+  /** Records that were given up for what they kill. */
+  #crashed = 0;
+  #isEnded = false;
   #accepted: number[] = [];
   #mayKill = true;
   #isInside = false;
@@ -89,12 +100,19 @@ class Model {
     this.#weather = weatherOf(this.#dice, strike !== undefined);
     this.#receiver = new ModelReceiver(this.#world, (id) => id % POISON_EVERY === 7);
     this.#world.onAccess = (actor) => this.#onAccess(actor);
+    this.#receiver.onSend = (ids, actor) => this.#onSend(ids, actor);
   }
 
   async run(): Promise<ModelResult> {
     await this.#world.live(async () => {
       const runs = this.#weather.spool === 'none' ? 1 : 1 + this.#dice.below(RUNS_MAX);
-      for (let run = 1; run <= runs; run += 1) await this.#oneProcess(run, run === runs);
+      for (let run = 1; run < runs; run += 1)
+        await this.#oneProcess(run, 'busy', this.#drawEnding());
+      await this.#oneProcess(runs, 'busy', 'close');
+      for (let run = runs + 1; this.#isEnded; run += 1) {
+        assert.ok(run < PROCESSES_MAX, 'every process dies');
+        await this.#oneProcess(run, 'quiet', 'close');
+      }
     });
     this.#checkAll();
     return {
@@ -102,6 +120,8 @@ class Model {
       records: this.#accepted.length,
       taken: new Set(this.#receiver.taken).size,
       dropped: this.#dropped,
+      crashed: this.#crashed,
+      processes: this.#starts.length,
       kills: this.#kills,
       takeovers: this.#takeovers,
       events: this.#world.events,
@@ -113,7 +133,7 @@ class Model {
     return `${JSON.stringify(this.#weather)}\n${this.#process?.describe() ?? ''}`;
   }
 
-  async #oneProcess(run: number, isLast: boolean): Promise<void> {
+  async #oneProcess(run: number, game: 'busy' | 'quiet', ending: Ending): Promise<void> {
     const process = new ModelProcess(
       {
         world: this.#world,
@@ -126,16 +146,54 @@ class Model {
     );
     this.#process = process;
     this.#starts.push(this.#next);
-    this.#mayKill = true;
-    for (let step = 0; step < 30; step += 1) {
+    this.#mayKill = game === 'busy';
+    this.#isEnded = false;
+    for (let step = 0; game === 'busy' && step < 30 && !this.#isEnded; step += 1) {
       this.#act(process);
       const untilMs = this.#world.nowMs + this.#dice.below(60);
       await this.#pass(process, () => this.#world.nowMs >= untilMs);
     }
-    await this.#end(process, isLast ? 'close' : this.#drawEnding());
+    if (!this.#isEnded) await this.#end(process, ending);
     this.#accepted.push(...process.accepted.flat());
     this.#dropped += process.dropped;
     this.#rejected += process.sum(REJECTED);
+    this.#crashed += process.sum(CRASHED);
+  }
+
+  /** A record that kills is about to be sent. */
+  #onSend(ids: readonly number[], actor: Actor): void {
+    const { killers } = this.#weather;
+    if (!ids.some((id) => this.#isKiller(id))) return;
+    if (killers === 'late') {
+      this.#world.at(0, actor, () => this.#kill(actor, 'uncaught'));
+      return;
+    }
+    if (killers === 'process') this.#inside(() => this.#endProcess());
+    else this.#kill(actor, 'exit');
+    throw new Killed();
+  }
+
+  #isKiller(id: number): boolean {
+    const { killers } = this.#weather;
+    if (killers === 'none') return false;
+    return id % (killers === 'process' ? KILLER_EVERY.process : KILLER_EVERY.thread) === 5;
+  }
+
+  #kill(actor: Actor, reason: DeathReason): void {
+    this.#kills += 1;
+    actor.isDead = true;
+    this.#process?.noteDeath(actor, reason);
+  }
+
+  /** Ends the process at once. */
+  #endProcess(): void {
+    const process = this.#process;
+    if (process === undefined) return;
+    this.#isEnded = true;
+    this.#deaths += 1;
+    if (this.#weather.spoolBytesMax < SPOOL_PLENTY) this.#uncounted = Number.POSITIVE_INFINITY;
+    for (const id of process.kill()) this.#inMemory.add(id);
+    this.#uncounted += process.sum(IN_HAND);
   }
 
   #drawEnding(): Ending {
@@ -171,9 +229,8 @@ class Model {
     const removes = this.#weather.spoolBytesMax < SPOOL_PLENTY && ending !== 'close';
     if (removes) this.#uncounted = Number.POSITIVE_INFINITY;
     if (ending === 'kill' || ending === 'power') {
-      this.#deaths += 1;
-      for (const id of process.kill()) this.#inMemory.add(id);
-      this.#uncounted += process.sum(IN_HAND);
+      this.#endProcess();
+      this.#isEnded = false;
       if (ending === 'power') this.#disk.losePower(() => this.#dice.next());
       return;
     }
@@ -183,6 +240,7 @@ class Model {
       this.#receiver.mood = 'well';
       process.flush();
       assert.ok(await this.#pass(process, () => process.isDrained), 'something is stuck');
+      if (this.#isEnded) return;
     } else {
       process.save();
       const untilMs = this.#world.nowMs + 200;
@@ -200,8 +258,8 @@ class Model {
     const look = () => {
       events += 1;
       process.check();
-      if (events % 50 === 0) process.look();
-      return isDone();
+      if (events % 20 === 0) process.look();
+      return this.#isEnded || isDone();
     };
     const tick = () => {
       if (process !== this.#process) return;
@@ -246,9 +304,7 @@ class Model {
       this.#inside(() => process.takeOver(lane));
       return;
     }
-    this.#kills += 1;
-    actor.isDead = true;
-    process.noteDeath(actor);
+    this.#kill(actor, 'exit');
   }
 
   /** The engine's thread does something while a turn is in the middle of what it does. */
@@ -269,15 +325,21 @@ class Model {
     for (const id of arrived) assert.ok(known.has(id), `${id} was never accepted`);
     const missing = this.#accepted.filter((id) => !arrived.has(id) && !this.#inMemory.has(id));
     const poison = missing.filter((id) => id % POISON_EVERY === 7).length;
-    const lost = missing.length - poison;
+    const killers = missing.filter((id) => this.#isKiller(id)).length;
+    const lost = missing.filter((id) => id % POISON_EVERY !== 7 && !this.#isKiller(id)).length;
+    const dropped = this.#dropped - this.#crashed;
     assert.ok(
-      lost <= this.#dropped + this.#uncounted,
-      `${lost} records are lost, ${this.#dropped} are accounted for`,
+      lost <= dropped + this.#uncounted,
+      `${lost} records are lost, ${dropped} are accounted for`,
+    );
+    assert.ok(
+      killers <= this.#dropped + this.#rejected + this.#uncounted,
+      'killers are accounted for',
     );
     assert.ok(poison <= this.#rejected + this.#dropped, 'poison is accounted for');
     // The request of a turn that lost its lane may arrive when its records have been given up, and later ones sent; and a process that
     // dies at once may not have noted on disk what it gave up.
-    const hasEchoes = this.#dropped > 0 && this.#kills + this.#takeovers + this.#deaths > 0;
+    const hasEchoes = dropped > 0 && this.#kills + this.#takeovers + this.#deaths > 0;
     if (this.#weather.inFlightMax === 1 && !hasEchoes) this.#checkOrder();
   }
 
@@ -285,7 +347,7 @@ class Model {
     const seen = new Set<number>();
     const lasts = new Map<number, number>();
     for (const id of this.#receiver.taken) {
-      if (seen.has(id)) continue;
+      if (seen.has(id) || this.#isKiller(id)) continue;
       seen.add(id);
       const lane = id % LANES;
       const last = lasts.get(lane) ?? -1;
@@ -318,6 +380,7 @@ function weatherOf(dice: Dice, isCalm: boolean): Weather {
     fsync: pick(['interval', 'batch']),
     retries: pick(['forever', 'forever', 3] as const),
     spoolBytesMax: pick([SPOOL_PLENTY, SPOOL_PLENTY, 8 * 1024]),
+    killers: isCalm ? 'none' : pick(['none', 'none', 'exit', 'late', 'process']),
     kills: isCalm ? 0 : pick([0, 0.0005, 0.002]),
     takeovers: isCalm ? 0 : pick([0, 0.001]),
     tracks: 0.002,

@@ -21,6 +21,7 @@ export interface Subject {
   readonly settlement: typeof import('../../src/lane/settlement.ts');
   readonly ledger: typeof import('../../src/lane/ledger.ts');
   readonly seat: typeof import('../../src/engine/seat.ts');
+  readonly triage: typeof import('../../src/engine/triage.ts');
   readonly gate: typeof import('../../src/worker/gate.ts');
   readonly delivery: typeof import('../../src/worker/delivery.ts');
   readonly turn: typeof import('../../src/worker/turn.ts');
@@ -43,6 +44,7 @@ export async function loadSubject(mutations: readonly Mutation[] = []): Promise<
     settlement: await load('lane/settlement'),
     ledger: await load('lane/ledger'),
     seat: await load('engine/seat'),
+    triage: await load('engine/triage'),
     gate: await load('worker/gate'),
     delivery: await load('worker/delivery'),
     turn: await load('worker/turn'),
