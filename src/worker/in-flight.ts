@@ -111,6 +111,11 @@ export class InFlight {
   /** The delivery of the batch has ended with all of it settled. */
   finish(batch: PendingBatch): void {
     batch.isFinished = true;
+    if (batch.moved > 0) {
+      // Those that had to give way meanwhile have no other fate, and fates of later ones may have waited for them.
+      this.spool?.release();
+      this.#settleMoved();
+    }
     this.#commit();
   }
 

@@ -223,6 +223,8 @@ export class StreamPace implements Pace {
       };
       const end = await this.#disk.run(batch, home);
       if (end.kind !== 'done') return;
+      // All of the batch may have given way before it was sent.
+      spool.release();
       // A sink that never really waits would keep everything else out.
       await new Promise((resolve) => setImmediate(resolve));
     }
