@@ -94,15 +94,26 @@ for (const [what, bad, words] of OVERSIZED) {
   });
 }
 
-test('secrets are hidden in whole, the longest first, and short words are left alone', () => {
+test('secrets are hidden in whole, the longest first, and short ones where they stand alone', () => {
   const secrets = new Secrets([
     ...partsOfAuthorization('Basic dXNlci1uYW1lOnMzY3JldC1wYXNz'),
     ...partsOfUrl('http://proxy-user:pr%40xy-pass@proxy.example:3128'),
-    'B',
+    'B7',
+    '',
+    ':',
   ]);
   const said =
-    'Basic dXNlci1uYW1lOnMzY3JldC1wYXNz user-name:s3cret-pass s3cret-pass pr@xy-pass pr%40xy-pass B';
-  assert.equal(secrets.hide(said), '*** *** *** *** *** B');
+    'Basic dXNlci1uYW1lOnMzY3JldC1wYXNz user-name:s3cret-pass s3cret-pass pr@xy-pass pr%40xy-pass: "B7", B7. AB7 B71 ÄB7 b7';
+  assert.equal(secrets.hide(said), '*** *** *** *** ***: "***", ***. AB7 B71 ÄB7 b7');
+});
+
+test('what is decided by a reply does not depend on what is hidden in it', async () => {
+  answer = taken;
+  const options = { url: urlOf(), appId: 'code', headers: { 'x-number': '0' }, workers: 1 };
+  const ta = new Analytics(new AsyncBatchConsumer(options));
+  ta.track({ accountId: 'u', event: 'e' });
+  await ta.flush({ timeoutMs: 20_000 });
+  assert.equal((await ta.close()).delivered, 1);
 });
 
 /** Replies that say all they know about whoever asked. */

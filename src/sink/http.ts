@@ -81,9 +81,9 @@ export class HttpSink implements Sink {
       const { status, headers } = exchange;
       const answer: Reply = {
         status,
-        header: (name) => this.#secrets.hide([headers[name]].flat()[0] ?? '') || undefined,
-        // Here as well as below: a secret that is cut in half is not found any more.
-        body: this.#secrets.hide(body),
+        header: (name) => [headers[name]].flat()[0] || undefined,
+        body,
+        hide: (words) => this.#secrets.hide(words),
         nowMs: Date.now(),
       };
       const code = codeOfReply(answer);
@@ -92,20 +92,15 @@ export class HttpSink implements Sink {
       const outcome = decide(answer, request.body.length);
       // Who has acknowledged the records has read all of the body; after other replies some of it may still be on its way.
       if (outcome.kind === 'delivered') this.#memory.giveBack(request.body);
-      return this.#shown(outcome);
+      return outcome;
     } catch (error) {
-      return this.#shown(failureOf(error, signal));
+      const failure = failureOf(error, signal);
+      return { ...failure, message: this.#secrets.hide(failure.message) };
     } finally {
       facts.status = exchange?.status ?? 0;
       facts.durationMs = performance.now() - startMs;
       this.#facts = facts;
     }
-  }
-
-  /** The outcome as it may be printed. */
-  #shown(outcome: Outcome): Outcome {
-    if (!('message' in outcome)) return outcome;
-    return { ...outcome, message: this.#secrets.hide(outcome.message) };
   }
 
   #sync(batch: Batch): {
@@ -196,7 +191,7 @@ function secretsOf({ appId, endpoint, headers, proxy }: HttpSinkConfig): Secrets
   ]);
 }
 
-function failureOf(error: unknown, signal: AbortSignal): Outcome {
+function failureOf(error: unknown, signal: AbortSignal): Outcome & { readonly kind: 'retry' } {
   const code = codeOf(error);
   const message = textOfError(error);
   return {

@@ -7,6 +7,8 @@ export interface Reply {
   readonly header: (name: string) => string | undefined;
   /** Body, cut at {@link REPLY_BYTES_MAX}. */
   readonly body: string;
+  /** Takes out of what the receiver says what must not be printed. */
+  readonly hide: (words: string) => string;
   /** Wall time in ms, to read dates in `Retry-After`. */
   readonly nowMs: number;
 }
@@ -24,7 +26,7 @@ export function outcomeOf(reply: Reply, sentBytes: number): Outcome {
   if (status === 413) return { kind: 'split', message: said(reply) };
   if (status === 400) return { kind: 'bisect', message: said(reply) };
   if (status >= 300 && status < 400) {
-    const location = cut(reply.header('location') ?? 'nowhere');
+    const location = tellable(reply, reply.header('location') ?? 'nowhere');
     return configTrouble('redirect', `the receiver redirects to ${location} (status ${status})`);
   }
   if (status === 401 || status === 403 || status === 404) {
@@ -68,12 +70,12 @@ function outcomeOfBody(reply: Reply, sentBytes: number): Outcome {
     return {
       kind: 'retry',
       reason: 'bad_reply',
-      message: `the reply is not the receiver's: ${cut(reply.body)}`,
+      message: `the reply is not the receiver's: ${tellable(reply, reply.body)}`,
       budget: 'few',
     };
   }
   if (code === 0) return { kind: 'delivered', sentBytes };
-  const words = `code ${code}: ${wordsOf(parsed)}`;
+  const words = `code ${code}: ${wordsOf(reply, parsed)}`;
   if (code === -1) return { kind: 'bisect', message: words };
   if (code === -2 || code === -3) return configTrouble('config', words);
   return { kind: 'retry', reason: 'receiver_code', message: words, budget: 'few' };
@@ -97,21 +99,22 @@ export function outcomeOfDebug(reply: Reply, sentBytes: number): Outcome {
     return {
       kind: 'retry',
       reason: 'bad_reply',
-      message: `the reply is not the receiver's: ${cut(reply.body)}`,
+      message: `the reply is not the receiver's: ${tellable(reply, reply.body)}`,
       budget: 'few',
     };
   }
   if (level === 0) return { kind: 'delivered', sentBytes };
-  return { kind: 'rejected', message: cut(`errorLevel ${level}: ${debugReasons(inner)}`) };
+  return { kind: 'rejected', message: `errorLevel ${level}: ${debugReasons(reply, inner)}` };
 }
 
-function debugReasons(reply: Record<string, unknown>): string {
-  const reasons = Array.isArray(reply.errorReasons) ? reply.errorReasons.map(String) : [];
-  const properties: unknown[] = Array.isArray(reply.errorProperties) ? reply.errorProperties : [];
+function debugReasons(reply: Reply, parsed: Record<string, unknown>): string {
+  const { errorReasons, errorProperties } = parsed;
+  const reasons = Array.isArray(errorReasons) ? errorReasons.map(String) : [];
+  const properties: unknown[] = Array.isArray(errorProperties) ? errorProperties : [];
   for (const property of properties) {
     if (isObject(property)) reasons.push(`${property.propertyName}: ${property.errorReason}`);
   }
-  return reasons.length > 0 ? reasons.join('; ') : wordsOf(reply);
+  return reasons.length > 0 ? tellable(reply, reasons.join('; ')) : wordsOf(reply, parsed);
 }
 
 /** Ms a `Retry-After` asks for, seconds or a date; capped; undefined: it says nothing. */
@@ -124,13 +127,13 @@ export function retryAfterMs(value: string | undefined, nowMs: number): number |
 }
 
 function said(reply: Reply): string {
-  const words = wordsOf(parseObject(reply.body)) || cut(reply.body);
+  const words = wordsOf(reply, parseObject(reply.body)) || tellable(reply, reply.body);
   return `status ${reply.status}${words === '' ? '' : `: ${words}`}`;
 }
 
-function wordsOf(parsed: Record<string, unknown> | undefined): string {
+function wordsOf(reply: Reply, parsed: Record<string, unknown> | undefined): string {
   const words: unknown = parsed?.msg ?? parsed?.message;
-  return typeof words === 'string' ? cut(words) : '';
+  return typeof words === 'string' ? tellable(reply, words) : '';
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {
@@ -147,9 +150,11 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** One line of limited length: what a stranger said may be anything. */
-function cut(text: string): string {
+/** One line of limited length, without secrets: what a stranger said may be anything. */
+function tellable({ hide }: Reply, text: string): string {
+  // Before the cut: a secret that is cut in half is not found any more.
+  const shown = hide(text);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is taken out.
-  const line = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+  const line = shown.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
   return line.length <= MESSAGE_CHARACTERS_MAX ? line : `${line.slice(0, MESSAGE_CHARACTERS_MAX)}…`;
 }

@@ -1,25 +1,29 @@
-/** Shorter texts occur by themselves: to hide them would garble everything that is said. */
-const SECRET_CHARACTERS_MIN = 6;
+/** Shorter texts occur within other words: they are hidden only where they stand alone. */
+const ANYWHERE_CHARACTERS_MIN = 6;
 const HIDDEN = '***';
 
 /** Takes out of the words of others what must not be printed: a server, or a proxy, may repeat what it was sent. */
 export class Secrets {
-  readonly #texts: readonly string[];
+  readonly #patterns: readonly RegExp[];
 
   constructor(texts: readonly string[]) {
     // The longest first: others may be parts of it.
-    this.#texts = [...new Set(texts)]
-      .filter(({ length }) => length >= SECRET_CHARACTERS_MIN)
-      .sort((a, b) => b.length - a.length);
+    this.#patterns = [...new Set(texts)]
+      .filter((text) => /[\p{L}\p{N}]/u.test(text))
+      .sort((a, b) => b.length - a.length)
+      .map(patternOf);
   }
 
   hide(words: string): string {
-    let shown = words;
-    for (const text of this.#texts) {
-      if (shown.includes(text)) shown = shown.replaceAll(text, HIDDEN);
-    }
-    return shown;
+    return this.#patterns.reduce((shown, pattern) => shown.replace(pattern, HIDDEN), words);
   }
+}
+
+function patternOf(text: string): RegExp {
+  const plain = text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+  const isAnywhere = text.length >= ANYWHERE_CHARACTERS_MIN;
+  const source = isAnywhere ? plain : `(?<![\\p{L}\\p{N}_])${plain}(?![\\p{L}\\p{N}_])`;
+  return new RegExp(source, 'gu');
 }
 
 /** What a value of an Authorization header gives away: itself, and what a `Basic` one is made of. */
