@@ -173,16 +173,13 @@ test('a retry budget that runs out expires the records, and counts them', async 
   assert.ok(errors.some(({ message }) => message.includes('dropped after')));
 });
 
-// [what is wrong, for how long a batch may be tried in ms, what the dead letters say]
+// [what is wrong, for how long a batch may be tried in ms, what the dead letters say]. On a busy machine, or when the circuit is open,
+// the time of a batch may be over before it is sent, or answered, for the first time; not that of all of them.
 const OVERDUE: readonly (readonly [string, FaultAction, number, RegExp])[] = [
-  [
-    'a dead receiver',
-    { kind: 'status', status: 503 },
-    200,
-    /^status 503|could not be asked|^no answer in time/,
-  ],
+  ['a dead receiver', { kind: 'status', status: 503 }, 500, /^status 503/],
   ['a hole', { kind: 'hang' }, 300, /^no answer in time/],
 ];
+const UNASKED = /could not be asked in time|^no answer in time/;
 
 for (const [what, action, retryForMs, words] of OVERDUE) {
   test(`what is not delivered in the time of its batch expires, and is kept with the reason (${what})`, async () => {
@@ -199,7 +196,12 @@ for (const [what, action, retryForMs, words] of OVERDUE) {
     assert.equal(stats.dropped.expired, 100);
     const letters = readFileSync(deadLetter, 'utf8').trimEnd().split('\n');
     assert.equal(letters.length, 100);
-    for (const letter of letters) assert.match(JSON.parse(letter).reason, words);
+    const reasons = letters.map((letter) => String(JSON.parse(letter).reason));
+    assert.ok(
+      reasons.some((reason) => words.test(reason)),
+      reasons[0],
+    );
+    for (const reason of reasons) assert.ok(words.test(reason) || UNASKED.test(reason), reason);
     const counted = metric?.values.find(({ labels }) => labels.reason === 'expired');
     assert.equal(counted?.value, 100);
   });
@@ -226,7 +228,13 @@ test('a call of BatchConsumer takes no longer than its batch may be tried, and t
   await assert.rejects(ta.flush({ timeoutMs: 20_000 }), { code: 'MILLRACE_UNAVAILABLE' });
   assert.equal(ta.stats().queued, 10);
   await receiver.setFaults([]);
-  await ta.flush({ timeoutMs: 20_000 });
+  // A busy machine may not answer within the time of a batch; the batch is kept each time.
+  await until(async () => {
+    await ta.flush({ timeoutMs: 20_000 }).catch((error: MillraceError) => {
+      assert.equal(error.code, 'MILLRACE_UNAVAILABLE');
+    });
+    return ta.stats().queued === 0;
+  }, 'the batch is delivered');
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 10);
