@@ -172,6 +172,31 @@ test('a worker entry that can not be loaded is told, again and again, and never 
   assert.equal(stats.dropped.shutdown, 1);
 });
 
+test('a worker entry that is never loaded is given up in the end, and its records are counted', async () => {
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      lanes: 1,
+      workerFile: new URL('./broken-worker.js', import.meta.url),
+      workerPatienceMs: 100,
+    }),
+    { onError: (error) => errors.push(error) },
+  );
+  ta.track({ accountId: 'u', event: 'e' });
+  const givenUp = () => errors.filter(({ code }) => code === 'MILLRACE_GIVEN_UP');
+  await until(() => givenUp().length > 0, 'the lane is given up');
+  assert.match(givenUp()[0]?.message ?? '', /can not be loaded/);
+  ta.track({ accountId: 'u', event: 'e' });
+  await until(() => ta.stats().dropped.crashed === 2, 'what comes later is dropped as well');
+  const stats = await ta.close({ timeoutMs: 5000 });
+  assertBalanced(stats);
+  assert.equal(stats.dropped.shutdown, 0);
+  assert.equal(givenUp().length, 1);
+});
+
 test('a thread whose replacement can not be loaded is replaced all the same', async () => {
   const ta = new Analytics(
     new AsyncBatchConsumer({
