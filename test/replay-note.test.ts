@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SpoolFileSystem } from '../src/spool/file-system.ts';
 import { ReplayNote } from '../src/spool/replay-note.ts';
+import { repairSpool, verifySpool } from '../src/spool/verify.ts';
 import { MemoryDisk } from './memory-disk.ts';
 
 const DIRECTORY = '/spool/instance-0/run-000001';
@@ -153,4 +154,19 @@ test('when every record kills it isn’t the records: after three the folder is 
   assert.equal(folder.replay(), 'died', 'one try');
   assert.equal(folder.replay(), 'held', 'and again');
   assert.deepEqual(folder.givenUp, [0, 1, 2]);
+});
+
+test('verify tells what is noted of a run, and repair forgets it', () => {
+  const { fileSystem } = new MemoryDisk();
+  fileSystem.makeDirectory(`${DIRECTORY}/lane-000`, 0o700);
+  const start = { directory: DIRECTORY, fileSystem, left: 9, inHand: 5, nowMs: HOUR_MS };
+  const suspect = { lane: 0, number: 7 };
+  for (let opening = 1; opening <= 4; opening += 1) ReplayNote.open(start).enter(suspect);
+  assert.deepEqual(verifySpool('/spool', { fileSystem }).replays, [
+    { directory: DIRECTORY, openings: 4, suspect, deaths: 1, givenUp: 0, heldMs: 0 },
+  ]);
+  const self = { pid: 1, start: '1', place: 'here' };
+  const processes = { self, startOf: () => undefined };
+  assert.deepEqual(repairSpool('/spool', { fileSystem, processes }).after.replays, []);
+  assert.equal(ReplayNote.open(start).isAlone, false);
 });
