@@ -1,3 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Command } from 'commander';
 import { explore } from './interleave.ts';
 import { LANE_LITMUSES } from './lane-cases.ts';
@@ -7,7 +10,7 @@ import { loadSubject, type Subject } from './subject.ts';
 import { Killed } from './world.ts';
 
 interface Flags {
-  readonly seeds: string;
+  readonly seeds?: string;
   readonly from: string;
   readonly litmus?: boolean;
   readonly mistakes?: boolean;
@@ -23,6 +26,20 @@ interface Seeds {
 process.on('unhandledRejection', (error) => {
   if (!(error instanceof Killed)) throw error;
 });
+
+/** Within so many seeds, whichever they are, each of the deliberate mistakes is found. */
+const MISTAKE_SEEDS = 4000;
+/** Seeds after which memory is collected: V8 does not count what worlds share, and would let it grow by megabytes a seed. */
+const COLLECT_EVERY = 50;
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+
+async function tidy(run: number): Promise<void> {
+  if (run % COLLECT_EVERY !== 0) return;
+  collect();
+  await delay(0);
+}
 
 /** Runs seed after seed. Throws at the first that breaks something. */
 async function runSeeds(subject: Subject, { from, count }: Seeds): Promise<void> {
@@ -40,6 +57,7 @@ async function runSeeds(subject: Subject, { from, count }: Seeds): Promise<void>
   for (let seed = from; seed < from + count; seed += 1) {
     const result = await runModel(subject, { seed });
     for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += result[key];
+    await tidy(seed);
   }
   console.log(`${count} seeds from ${from} in ${Date.now() - startMs} ms: ${JSON.stringify(sums)}`);
 }
@@ -56,6 +74,7 @@ async function runStrikes(subject: Subject, { from, count }: Seeds, most: number
         const strike: Strike = { access: Math.floor(at), what };
         await runModel(subject, { seed, strike });
         runs += 1;
+        await tidy(runs);
       }
     }
   }
@@ -75,7 +94,8 @@ async function runMistakes(seeds: Seeds): Promise<void> {
 }
 
 async function main(flags: Flags): Promise<void> {
-  const seeds = { from: Number(flags.from), count: Number(flags.seeds) };
+  const count = flags.mistakes === true ? MISTAKE_SEEDS : 2000;
+  const seeds = { from: Number(flags.from), count: Number(flags.seeds ?? count) };
   if (flags.litmus === true) {
     for (const { rule, make } of LANE_LITMUSES) {
       const { states, ends } = await explore(make(await loadSubject()));
@@ -90,14 +110,14 @@ async function main(flags: Flags): Promise<void> {
 
 const flags = new Command('test:model')
   .description('runs lanes, turns and spool in seeded interleavings with deaths and faults')
-  .option('--seeds <n>', 'how many', '2000')
+  .option('--seeds <n>', `how many; default: 2000, of mistakes ${MISTAKE_SEEDS}`)
   .option('--from <n>', 'the first', String(Date.now() % 1_000_000))
   .option('--litmus', 'also every order of steps of all small cases (minutes)')
   .option(
     '--strikes <n>',
     'instead: each seed again and again, with one death or loss of a lane at each of so many places',
   )
-  .option('--mistakes', 'instead: whether deliberate mistakes are found in so many seeds')
+  .option('--mistakes', 'instead: whether each deliberate mistake is found in so many seeds')
   .parse()
   .opts<Flags>();
 try {
