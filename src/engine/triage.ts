@@ -1,8 +1,7 @@
 import { MillraceError, textOfError } from '../base/errors.ts';
-import type { DiskRecord } from '../lane/from-disk.ts';
 import type { DeathReason } from '../lane/readings.ts';
 import { CRASHED } from '../lane/settlement.ts';
-import type { TurnCare } from '../worker/contract.ts';
+import type { DiskKiller, TurnCare } from '../worker/contract.ts';
 import { CrashStreak } from './crash-streak.ts';
 import type { Seat, SeqSpan } from './seat.ts';
 
@@ -38,7 +37,7 @@ interface Patient {
   /** Undefined: all is as usual. */
   probation: Probation | undefined;
   /** The record from disk that is to be given up. */
-  killer: DiskRecord | undefined;
+  killer: DiskKiller | undefined;
   aim: TurnCare['aim'];
 }
 
@@ -243,8 +242,10 @@ export class Triage {
 
   #drop(seat: Seat, verdict: Verdict, error: unknown): void {
     // What is on disk is a worker's to change; the next one gives the record up before anything else.
-    if (verdict === 'disk') this.#patientOf(seat).killer = seat.fromDisk;
-    else this.#parts.onDropped(seat, seat.dropHead());
+    if (verdict === 'disk') {
+      const { lane, number } = seat.fromDisk;
+      this.#patientOf(seat).killer = { lane, number, settled: seat.diskHead };
+    } else this.#parts.onDropped(seat, seat.dropHead());
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_POISON',

@@ -90,9 +90,14 @@ export interface TurnCare {
   /** The same for records from disk, until so many of them have their fate. */
   readonly aloneBelowOnDisk: number;
   /** The record from disk that workers die of: it is given up unsent. */
-  readonly killer: DiskRecord | undefined;
+  readonly killer: DiskKiller | undefined;
   /** 'save': what the ring has goes to the disk and stays there, and the sink is left alone. */
   readonly aim: 'deliver' | 'save';
+}
+
+/** A record that comes up when so many of the lane's records from disk have their fate: runs may have others of its number. */
+export interface DiskKiller extends DiskRecord {
+  readonly settled: number;
 }
 
 /** The last task of a thread: its sink is closed, and no turn comes after it. */

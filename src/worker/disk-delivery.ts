@@ -65,9 +65,10 @@ export class DiskDelivery {
   }
 
   #mustGiveUp(record: DiskRecord, note: ReplayNote | undefined): boolean {
-    const { care, tools } = this.#parts;
+    const { lane, care, tools } = this.#parts;
+    const killer = care?.killer;
     // Whoever says so has told of it.
-    if (care?.killer !== undefined && isSameRecord(care.killer, record)) return true;
+    if (killer?.settled === lane.spoolSettled && isSameRecord(killer, record)) return true;
     if (note?.takeKiller(record) !== true) return false;
     const message = 'a record that an earlier run left was dropped, because processes die of it';
     tools.onTrouble(new MillraceError('MILLRACE_POISON', message));
