@@ -331,7 +331,10 @@ export class Supervisor {
 
   #isAbandoned(seat: Seat, now: number): boolean {
     const owner = seat.owner;
-    if (owner === 0) return now - seat.postedMs > UNCLAIMED_MS;
+    if (owner === 0) {
+      const isLeft = this.#pool.threads.length === 0 && this.#diedMs >= seat.postedMs;
+      return isLeft || now - seat.postedMs > UNCLAIMED_MS;
+    }
     const slot = this.#control.slotOf(owner);
     if (slot < 0) return true;
     const staleMs = this.#control.isOnDisk(slot) ? DISK_STALE_MS : STALE_MS;
