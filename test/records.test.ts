@@ -608,6 +608,24 @@ test('super properties that are no object are refused, and nothing changes', asy
   await ta.close();
 });
 
+test('a date that means for ever, the last second of the year 9999, is written as such in every zone', async () => {
+  const hours = { UTC: 0, '+08:00': 8, '+14:00': 14, '-12:00': -12 };
+  for (const [timeZone, offset] of Object.entries(hours)) {
+    const directory = newDirectory();
+    const ta = new Analytics(new LoggingConsumer(directory), { timeZone });
+    const until = new Date(Date.UTC(9999, 11, 31, 23, 59, 59) - offset * 3_600_000);
+    ta.userSet({ accountId: 'u', time: until, properties: { until, all: [until] } });
+    await ta.close();
+    const [record] = readRecords(directory, readdirSync(directory));
+    const text = '9999-12-31 23:59:59.000';
+    assert.deepEqual([record?.['#time'], record?.properties], [text, { until: text, all: [text] }]);
+  }
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  const until = new Date(Date.UTC(10_000, 0, 2));
+  assert.throws(() => ta.userSet({ accountId: 'u', properties: { until } }), /years 1 to 9999/);
+  await ta.close();
+});
+
 test('arguments that are null are left out, as null among properties is', async () => {
   const directory = newDirectory();
   const ta = new Analytics(new LoggingConsumer(directory));

@@ -86,6 +86,18 @@ test('offsets are in hours', () => {
 test('the first and the last years are written with four digits', () => {
   const time = new TimeText(resolveZone('UTC'));
   assert.equal(textOf(time, Date.parse('9999-12-29T01:02:03.004Z')), '9999-12-29 01:02:03.004');
+  for (const [zone, last] of [
+    ['UTC', '9999-12-31T23:59:59.999Z'],
+    ['Asia/Shanghai', '9999-12-31T15:59:59.999Z'],
+    ['America/New_York', '+010000-01-01T04:59:59.999Z'],
+    ['-12:00', '+010000-01-01T11:59:59.999Z'],
+  ] as const) {
+    const there = new TimeText(resolveZone(zone));
+    for (const moreMs of [0, 1000, 3_600_000]) {
+      assert.equal(textOf(there, Date.parse(last) + moreMs), '9999-12-31 23:59:59.999', zone);
+    }
+    assert.equal(textOf(there, Date.parse(last) - 1000), '9999-12-31 23:59:58.999', zone);
+  }
   const early = new Date(0);
   early.setUTCFullYear(7, 1, 28);
   assert.equal(textOf(time, early.getTime()), '0007-02-28 00:00:00.000');

@@ -8,6 +8,8 @@ export type Zone =
 
 /** Bytes of `yyyy-MM-dd HH:mm:ss.SSS`. */
 export const TIME_TEXT_BYTES = 23;
+/** Wall time stops at the end of the year 9999, which comes earlier in the east: the text has room for four digits. */
+const LAST_SECOND_MS: number = Date.UTC(9999, 11, 31, 23, 59, 59);
 
 const FIXED = /^([+-])(\d{2}):(\d{2})$/;
 const MINUTE_MS = 60_000;
@@ -111,7 +113,7 @@ export class TimeText {
 
   #makeSecond(secondMs: number): void {
     this.#secondMs = secondMs;
-    const wallMs = secondMs + this.#offsetMs(secondMs);
+    const wallMs = Math.min(secondMs + this.#offsetMs(secondMs), LAST_SECOND_MS);
     const days = Math.floor(wallMs / DAY_MS);
     const rest = (wallMs - days * DAY_MS) / 1000;
     const { year, month, day } = civilOf(days);

@@ -6,9 +6,9 @@ import type { Shape, ShapeTable } from '../record/shapes.ts';
 export const DEPTH_MAX = 3;
 /** Longest list under strict checking, in elements. */
 export const LIST_MAX = 500;
-/** Earliest and latest instant that has a four-digit year in every zone, in ms since 1970. */
+/** Earliest instant that has a positive year in every zone, and the end of the year 9999 in the westernmost, in ms since 1970. */
 export const TIME_MIN_MS: number = startOfYearOne();
-export const TIME_MAX_MS: number = Date.UTC(9999, 11, 30);
+export const TIME_MAX_MS: number = Date.UTC(10_000, 0, 1, 12) - 1;
 
 const UNCHECKED_DEPTH_MAX = 32;
 const COUNT_MAX = 0xffff;

@@ -1,14 +1,14 @@
 import { DateTime } from 'luxon';
+import { TIME_MAX_MS } from '../codec/value-writer.ts';
 import type { TimeRule } from './mapping.ts';
 
-/** Years that a record's time can have, a day less at both ends for the zones. */
+/** Earliest time that is taken for one. */
 const FIRST_MS: number = Date.UTC(100, 0, 2);
-const LAST_MS: number = Date.UTC(9999, 11, 30);
 
 /** Ms since 1970 of a time as a column has it; undefined: it is none by that rule. */
 export function momentOf(value: unknown, { format, zone }: TimeRule): number | undefined {
   const ms = msOf(value, { format, zone });
-  return ms >= FIRST_MS && ms <= LAST_MS ? Math.round(ms) : undefined;
+  return ms >= FIRST_MS && ms <= TIME_MAX_MS ? Math.round(ms) : undefined;
 }
 
 function msOf(value: unknown, { format, zone }: TimeRule): number {
