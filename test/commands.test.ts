@@ -189,6 +189,8 @@ test('a receiver ends with the process that started it', async () => {
   await once(demo, 'close');
 });
 
+const DEAD = ['--rate', '100', '--url', 'http://127.0.0.1:2'];
+
 test('wrong usage is told in one line, without a stack, and ends with 2; what this machine refuses ends with 1', async () => {
   const { port } = new URL(receiver.url);
   const wrong: readonly (readonly [number, RegExp, ...string[]])[] = [
@@ -200,6 +202,7 @@ test('wrong usage is told in one line, without a stack, and ends with 2; what th
     [2, /required option '--url <url>'/, 'spool', 'drain', '.', '--appid', 'A'],
     [2, /'x' is invalid for argument 'url'. It must be like http:/, 'top', 'x'],
     [1, /^MILLRACE_UNAVAILABLE: no metrics at .*ECONNREFUSED/, 'top', 'http://127.0.0.1:2/'],
+    [1, /^MILLRACE_UNAVAILABLE: does not answer: .*ECONNREFUSED/, 'tune', ...DEAD],
     [2, /No contestant has nobody in its name/, 'bench', '--only', 'nobody'],
     [1, /^MILLRACE_UNAVAILABLE: init: the adapter has ended/, 'conform', '--adapter', 'false'],
   ];

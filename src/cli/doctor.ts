@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { makeDirectory } from '../base/directory.ts';
 import { textOfError } from '../base/errors.ts';
-import { Analytics, DebugConsumer, MillraceError } from '../index.ts';
-import { parseEndpoint } from '../sink/endpoint.ts';
+import { Analytics, DebugConsumer, type MillraceError } from '../index.ts';
+import { askReceiver } from './ask-receiver.ts';
 
 interface DoctorFlags {
   readonly url?: string;
@@ -139,21 +139,12 @@ function probe(path: string): number {
 async function receiver(url: string, appId: string | undefined): Promise<Examination[]> {
   const found: Examination[] = [];
   try {
-    // The address without user and password, which fetch refuses and nobody should read.
-    const { origin, syncPath } = parseEndpoint(url);
-    const signal = AbortSignal.timeout(REPLY_MS);
-    const reply = await fetch(new URL(syncPath, origin), { redirect: 'manual', signal });
-    await reply.body?.cancel();
+    const reply = await askReceiver(url);
     found.push(answer(reply));
     const dateMs = Date.parse(reply.headers.get('date') ?? '');
     if (!Number.isNaN(dateMs)) found.push(clock(dateMs));
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const detail =
-      error instanceof MillraceError
-        ? error.message
-        : `does not answer: ${textOfError(cause)}; check the address, the firewall and the proxy`;
-    return [{ what: 'receiver', state: 'bad', detail }];
+    return [{ what: 'receiver', state: 'bad', detail: textOfError(error) }];
   }
   if (appId !== undefined) found.push(await dryRun(url, appId));
   return found;

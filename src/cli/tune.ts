@@ -11,6 +11,7 @@ import { Descent, type Goal, type SearchHost, searchLinger, type Trial } from '.
 import type { Load, Measurement, Setting } from '../tune/setting.ts';
 import type { Target } from '../tune/trial.ts';
 import { parsePositive } from './arguments.ts';
+import { askReceiver } from './ask-receiver.ts';
 import { Progress } from './progress.ts';
 import { ReceiverProcess } from './receiver-process.ts';
 import type { TrialJob } from './tune-trial.ts';
@@ -70,6 +71,7 @@ export function tuneCommand(): Command {
 async function run(flags: TuneFlags): Promise<void> {
   if (flags.sample !== undefined) readSample(flags.sample);
   if (flags.url !== undefined) {
+    await askReceiver(flags.url);
     console.error(
       `The records of every trial are really sent to ${parseEndpoint(flags.url).shown}: use an app id for tests.`,
     );
