@@ -37,7 +37,8 @@ export class Exposition {
           ? this.#textOf(metric)
           : registry.getSingleMetricAsString(metric.name),
       );
-    return `${(await Promise.all(texts)).join('\n\n')}\n`;
+    const isReady = texts.every((text) => typeof text === 'string');
+    return `${(isReady ? texts : await Promise.all(texts)).join('\n\n')}\n`;
   }
 
   #textOf(metric: LedgerMetric): string | Promise<string> {

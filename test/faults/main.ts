@@ -81,6 +81,12 @@ const flags = new Command('test:faults')
 console.log(`seed ${flags.seed}`);
 const runs = flags.soak === undefined ? await runAll(flags) : await soak(flags);
 if (flags.soak === undefined) showRuns(runs);
-if (flags.write === true) writeRuns(runs, `npm run test:faults -- --write --seed ${flags.seed}`);
+if (flags.write === true) {
+  const words = flags.only === undefined ? [] : ['--only', ...flags.only];
+  const length = lengthOf(flags);
+  if (length !== 'usual') words.push(`--${length}`);
+  const how = ['npm run test:faults -- --write', ...words, '--seed', flags.seed].join(' ');
+  writeRuns(runs, { how, of: flags.only === undefined ? 'all' : 'some' });
+}
 // A drill that failed leaves servers behind.
 process.exit(runs.every(({ finding }) => finding !== undefined) ? 0 : 1);

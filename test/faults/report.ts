@@ -34,16 +34,21 @@ function reasonsOf({ dropped }: Finding): string {
   );
 }
 
-/** Writes docs/survival.md and the table of the README. Rows that did not run stay as they are. */
-export function writeRuns(runs: readonly Run[], how: string): void {
+/** Writes docs/survival.md and the table of the README. Rows that did not run stay as they are; a run of some rows is named there. */
+export function writeRuns(
+  runs: readonly Run[],
+  { how, of }: { readonly how: string; readonly of: 'all' | 'some' },
+): void {
   const rows = new Map<RowNumber, Run[]>();
   for (const run of runs) rows.set(run.drill.row, [...(rows.get(run.drill.row) ?? []), run]);
   const survival = join(repositoryRoot(), 'docs', 'survival.md');
-  const sections = partsOf(readFileSync(survival, 'utf8').split(/^(?=## )/m), /^## (\w+)\n/);
-  for (const [row, its] of rows) sections.set(row, sectionOf(row, its));
+  const [head = '', ...parts] = readFileSync(survival, 'utf8').split(/^(?=## )/m);
+  const sections = partsOf(parts, /^## (\w+)\n/);
+  const madeBy = of === 'all' ? '' : `Made by \`${how}\`.\n\n`;
+  for (const [row, its] of rows) sections.set(row, sectionOf(row, its, madeBy));
   writeFileSync(
     survival,
-    `${survivalHead(how)}\n${inOrder(sections)
+    `${of === 'all' ? survivalHead(how) : head.trimEnd()}\n\n${inOrder(sections)
       .map((section) => section.trimEnd())
       .join('\n\n')}\n`,
   );
@@ -74,13 +79,12 @@ function inOrder(parts: ReadonlyMap<string, string>): string[] {
 function survivalHead(how: string): string {
   return `# What survives what
 
-Made by \`${how}\`: real sending processes against a real receiver process, every record compared by its uuid with the sender's account. Each drill
+Made by \`${how}\`, but for rows that say otherwise: real sending processes against a real receiver process, every record compared by its uuid with the sender's account. Each drill
 asserts the criterion of its row, word by word. E: records enqueued; D: different records at the receiver; "given up" is what the account says was dropped, by reason (X); K: the dead-letter
-file; "twice" counts repeated records, which the receiver drops by their \`#uuid\`.
-`;
+file; "twice" counts repeated records, which the receiver drops by their \`#uuid\`.`;
 }
 
-function sectionOf(row: RowNumber, runs: readonly Run[]): string {
+function sectionOf(row: RowNumber, runs: readonly Run[], madeBy: string): string {
   const lines = runs.map(({ drill, finding }) => {
     const { enqueued = '', arrived = '', duplicates = '', measured = '' } = finding ?? {};
     const given = finding === undefined ? '**failed**' : reasonsOf(finding);
@@ -90,7 +94,7 @@ function sectionOf(row: RowNumber, runs: readonly Run[]): string {
 
 Criterion: ${CRITERIA[row]}.
 
-| | fault | E | D | given up | twice | measured |
+${madeBy}| | fault | E | D | given up | twice | measured |
 |---|---|---|---|---|---|---|
 ${lines.join('\n')}
 `;
