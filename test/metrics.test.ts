@@ -448,9 +448,15 @@ test("a cluster's primary adds the counts of its processes and shows the worst o
 test('the endpoint serves /metrics, and nothing else', async () => {
   const ta = new Analytics(new LoggingConsumer(newDirectory()));
   const endpoint = await MetricsEndpoint.open({ registry: ta.register });
-  const reply = await fetch(endpoint.url);
+  const [reply, twin] = await Promise.all([fetch(endpoint.url), fetch(endpoint.url)]);
   assert.equal(reply.headers.get('content-type'), ta.register.contentType);
-  assert.ok(parse(await reply.text()).length > 50);
+  const text = await reply.text();
+  assert.ok(parse(text).length > 50);
+  assert.equal(await twin.text(), text, 'who asks at the same time gets the same text');
+  ta.track({ accountId: 'u', event: 'e' });
+  const accepted = async () =>
+    sum(parse(await (await fetch(endpoint.url)).text()), 'millrace_records_accepted_total');
+  await until(async () => (await accepted()) === 1, 'a later text is a new one');
   assert.equal((await fetch(endpoint.url.replace('/metrics', '/'))).status, 404);
   assert.equal((await fetch(endpoint.url, { method: 'POST' })).status, 405);
   await endpoint.close();

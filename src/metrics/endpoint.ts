@@ -11,6 +11,35 @@ export interface MetricsEndpointOptions {
   readonly livePage?: RequestListener;
 }
 
+const RECENT_MS = 100;
+
+/** A registry's text, written ten times a second at most: whoever asks in between gets the same, so that a storm costs next to nothing. */
+class RecentExposition {
+  readonly #registry: MetricsRegistry;
+  #body: Promise<Buffer> | undefined;
+  #madeMs = Number.NEGATIVE_INFINITY;
+
+  constructor(registry: MetricsRegistry) {
+    this.#registry = registry;
+  }
+
+  async body(): Promise<Buffer> {
+    const now = performance.now();
+    if (now - this.#madeMs >= RECENT_MS) this.#body = undefined;
+    if (this.#body === undefined) {
+      this.#madeMs = now;
+      this.#body = textOf(this.#registry).then((text) => Buffer.from(text));
+    }
+    try {
+      return await this.#body;
+    } catch (error) {
+      // What failed is asked for anew by the next.
+      this.#body = undefined;
+      throw error;
+    }
+  }
+}
+
 /** `GET /metrics` of one registry, and the live page if there is one. Never keeps the process alive. */
 export class MetricsEndpoint {
   readonly #server: Server;
@@ -55,6 +84,7 @@ export class MetricsEndpoint {
 }
 
 function listenerOf({ registry, livePage }: MetricsEndpointOptions): RequestListener {
+  const exposition = new RecentExposition(registry);
   return (request, reply) => {
     const path = (request.url ?? '').split('?')[0];
     if (livePage !== undefined && (path === '/' || path === '/events')) {
@@ -65,14 +95,11 @@ function listenerOf({ registry, livePage }: MetricsEndpointOptions): RequestList
       reply.writeHead(path === '/metrics' ? 405 : 404).end('GET /metrics\n');
       return;
     }
-    textOf(registry).then(
-      (text) =>
+    exposition.body().then(
+      (body) =>
         reply
-          .writeHead(200, {
-            'content-type': registry.contentType,
-            'content-length': Buffer.byteLength(text),
-          })
-          .end(text),
+          .writeHead(200, { 'content-type': registry.contentType, 'content-length': body.length })
+          .end(body),
       (error: unknown) => reply.writeHead(500).end(`${error}\n`),
     );
   };

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { AsyncBatchConsumerOptions, Stats } from '../../src/index.ts';
 import { assertBalanced } from '../support.ts';
 import type { RowNumber } from './criteria.ts';
@@ -82,6 +83,19 @@ export function assertNoLoss(finding: Finding): Finding {
 
 export function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/**
+ * Looks how long the machine keeps this process waiting at a time, which a loaded one does and no engine can help. The function it
+ * returns ends that, and tells the longest in ms.
+ */
+export function watchPauses(): () => number {
+  const pauses = monitorEventLoopDelay({ resolution: 1 });
+  pauses.enable();
+  return () => {
+    pauses.disable();
+    return pauses.max / 1e6;
+  };
 }
 
 /** The value below which this share of the values is. */

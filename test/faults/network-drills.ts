@@ -110,6 +110,8 @@ class TlsFront {
 }
 
 const DAY_MS = 86_400_000;
+/** Long enough for a sender to start on a machine that has much to do. */
+const FIRST_LIFE_MS = 6000;
 
 /** Certificates have whole seconds. */
 async function untilOver(date: Date): Promise<void> {
@@ -119,7 +121,7 @@ async function untilOver(date: Date): Promise<void> {
 async function expired({ pick }: DrillTools): Promise<Finding> {
   const phaseMs = pick({ quick: 500, usual: 3000, full: 60_000 });
   const from = new Date(Date.now() - DAY_MS);
-  const ends = new Date(Date.now() + 2000);
+  const ends = new Date(Date.now() + FIRST_LIFE_MS);
   const first = certificateFor({ from, to: ends });
   const renewed = certificateFor({ from, to: new Date(Date.now() + DAY_MS) });
   const receiver = await Receiver.start();
@@ -127,7 +129,7 @@ async function expired({ pick }: DrillTools): Promise<Finding> {
   const sender = new Sender({
     options: optionsOf(front, { ca: first.cert + renewed.cert }),
     from: 0,
-    to: Math.ceil((phaseMs + 4000) / 10) * 20,
+    to: Math.ceil((phaseMs + FIRST_LIFE_MS + 2000) / 10) * 20,
     perTick: 20,
     tickMs: 10,
     end: 'close',

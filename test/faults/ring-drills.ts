@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Analytics } from '../../src/index.ts';
 import { MillraceError } from '../../src/index.ts';
 import { assertBalanced, newDirectory, TestReceiver, until } from '../support.ts';
@@ -13,6 +12,7 @@ import {
   optionsOf,
   quantile,
   reconcile,
+  watchPauses,
 } from './drill.ts';
 import { uuidOf } from './sender.ts';
 import { metricIn, open, peakBytesOf, Receiver, Sender, trackOne } from './stage.ts';
@@ -87,12 +87,10 @@ async function resumedFrom(full: keyof typeof FULL, { pick }: DrillTools): Promi
 
 /** Under load the machine lets every process wait now and then: how long is measured beside it, and is not the engine's. */
 async function resumed(tools: DrillTools): Promise<Finding> {
-  const pauses = monitorEventLoopDelay({ resolution: 1 });
-  pauses.enable();
+  const endWatch = watchPauses();
   const ring = await resumedFrom('ring', tools);
   const queue = await resumedFrom('queue', tools);
-  pauses.disable();
-  const machineMs = pauses.max / 1e6;
+  const machineMs = endWatch();
   const words: string[] = [];
   for (const [name, { waitsMs }] of Object.entries({ ring, queue })) {
     const [median, most, longest] = [0.5, 0.9, 1].map((share) => quantile(waitsMs, share));
@@ -262,6 +260,7 @@ async function pressed({ pick }: DrillTools): Promise<Finding> {
   const place = { execArgv: ['--max-old-space-size=64'] };
   const options = optionsOf(receiver, { ringBytes: RING_BYTES, queueSize: 1_000_000 });
   const idle = new Sender({ options, from: 0, perTick: 1, tickMs: 100, end: 'stay' }, place);
+  await until(() => (idle.stats?.delivered ?? 0) > 0, 'all its threads are at work');
   await delay(3000);
   const idleBytes = peakBytesOf(idle.child.pid);
   await idle.kill();
