@@ -143,7 +143,8 @@ export class InFlight {
 
   /** Appends what is open of the batch, and commits what is in. True: all of it is. */
   putInSpool(spool: LaneSpool, batch: PendingBatch): boolean {
-    if (this.#hold(batch) < 0) return false;
+    // Only what is in the ring: what is in the spool already is nobody's who sends it.
+    if (this.#tools.control.mode === MODE_STOP || this.#holdInRing(batch) < 0) return false;
     const from = batch.firstOpen;
     if (from === batch.count) return true;
     const isUnderWay = this.#batches.includes(batch);
