@@ -336,7 +336,10 @@ class Model {
       killers <= this.#dropped + this.#rejected + this.#uncounted,
       'killers are accounted for',
     );
-    assert.ok(poison <= this.#rejected + this.#dropped, 'poison is accounted for');
+    assert.ok(
+      poison <= this.#rejected + this.#dropped + this.#uncounted,
+      'poison is accounted for',
+    );
     // The request of a turn that lost its lane may arrive when its records have been given up, and later ones sent; and a process that
     // dies at once may not have noted on disk what it gave up.
     const hasEchoes = dropped > 0 && this.#kills + this.#takeovers + this.#deaths > 0;
