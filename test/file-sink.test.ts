@@ -29,8 +29,8 @@ import { indexToWrite, nameOf, parseName, periodOf } from '../src/sink/rotation.
 import type { Batch, Outcome } from '../src/sink/sink.ts';
 import { openFileSink } from '../src/sink/spill.ts';
 import { Upkeep } from '../src/sink/upkeep.ts';
-import { layOut } from './sink-contract.ts';
-import { assertBalanced, newDirectory, readRecords, runProgram, until } from './support.ts';
+
+import { assertBalanced, layOut, newDirectory, readRecords, runProgram, until } from './support.ts';
 
 function batchOf(lines: readonly string[]): Batch {
   return layOut(lines, '\n');

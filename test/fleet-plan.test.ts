@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseAllDocuments } from 'yaml';
-import { FIGURES, PLANS } from '../bench/fleet/plans.ts';
+import { readMeasured } from '../bench/fleet/measured.ts';
+import { DRAIN_MS, FIGURES, OUTAGES, PLANS, RUN_MS } from '../bench/fleet/plans.ts';
+import {
+  callerTable,
+  planTable,
+  readTable,
+  simulationTable,
+  stageTable,
+} from '../bench/fleet/scale-tables.ts';
 import { type FleetPlan, FleetSimulation, type Outage } from '../bench/fleet/simulation.ts';
 import { relayJson } from '../grafana/relay.ts';
 import { RELAY_CATALOGUE } from '../src/metrics/relay-catalogue.ts';
@@ -47,6 +55,22 @@ test('a spool that is too small for an outage loses records, and the simulation 
   assert.ok(result.lost > 0);
   assert.equal(result.imbalance, 0);
   assert.ok(result.spoolBytesPeak <= plan.spoolBytesMax);
+});
+
+// A document that was edited by hand, or figures that were measured anew without it, would mislead whoever buys by it.
+test('docs/scale.md has the figures that were measured, the plans that follow from them, and what the simulation makes of these', () => {
+  const measured = readMeasured();
+  assert.equal(readTable('stages'), stageTable(measured));
+  assert.equal(readTable('callers'), callerTable(measured));
+  assert.equal(readTable('plans'), planTable(PLANS, FIGURES));
+  const simulation = new FleetSimulation(small as FleetPlan, FIGURES, 1);
+  const result = simulation.run(RUN_MS, { outages: OUTAGES, drainMs: DRAIN_MS });
+  const firstColumn = (table: string) =>
+    table.split('\n').map((line) => line.split('|').slice(1, 3).join('|'));
+  assert.deepEqual(
+    firstColumn(readTable('simulation')),
+    firstColumn(simulationTable([{ plan: small as FleetPlan, result }])),
+  );
 });
 
 interface Manifest {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 
 export interface KafkaMock {
   readonly brokers: readonly string[];
+  readonly pid: number | undefined;
   readonly stop: () => void;
 }
 
@@ -18,5 +19,5 @@ export async function startKafkaMock(): Promise<KafkaMock> {
       if (found !== undefined) resolve(found);
     });
   });
-  return { brokers: brokers.split(','), stop: () => child.kill('SIGKILL') };
+  return { brokers: brokers.split(','), pid: child.pid, stop: () => child.kill('SIGKILL') };
 }

@@ -24,8 +24,8 @@ import { RecordBatch } from '../src/sink/record-batch.ts';
 import { PendingBatch } from '../src/worker/batcher.ts';
 import { compileModule, MODULES } from '../wasm/compiler.ts';
 import { callArbitrary, superArbitrary, textArbitrary } from './record-arbitrary.ts';
-import { layOut } from './sink-contract.ts';
-import { repositoryRoot } from './support.ts';
+
+import { layOut, repositoryRoot } from './support.ts';
 
 const LIMITS = { recordsMax: 300, bytesMax: 1 << 20, lingerMs: 1 };
 const KINDS: Readonly<Record<string, number>> = {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import type { Batch, Sink } from '../src/sink/sink.ts';
+import type { Sink } from '../src/sink/sink.ts';
+import { layOut } from './support.ts';
 
 /** What a sink's test brings along. */
 export interface SinkStage {
@@ -12,21 +13,6 @@ export interface SinkStage {
   /** Uuids of the records in the place of `sink`, in order of arrival. */
   readonly uuids: () => Promise<readonly string[]>;
   readonly stop: () => Promise<void>;
-}
-
-/** Lines as the engine lays out a batch: a spare byte, then each with the separator behind. */
-export function layOut(lines: readonly string[], separator: string): Batch {
-  const text = Buffer.from(` ${lines.map((line) => `${line}${separator}`).join('')}`);
-  const starts = new Uint32Array(lines.length);
-  const ends = new Uint32Array(lines.length);
-  let at = 1;
-  lines.forEach((line, index) => {
-    starts[index] = at;
-    at += Buffer.byteLength(line);
-    ends[index] = at;
-    at += 1;
-  });
-  return { count: lines.length, text, starts, ends };
 }
 
 function recordsOf(count: number): { lines: string[]; uuids: string[] } {

@@ -15,8 +15,15 @@ import { HttpSink } from '../src/sink/http.ts';
 import { checkOutcome } from '../src/sink/outcomes.ts';
 import type { Sink } from '../src/sink/sink.ts';
 import { consumerProject } from './consumer-project.ts';
-import { layOut, sinkContract } from './sink-contract.ts';
-import { assertBalanced, newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
+import { sinkContract } from './sink-contract.ts';
+import {
+  assertBalanced,
+  layOut,
+  newDirectory,
+  repositoryRoot,
+  TestReceiver,
+  until,
+} from './support.ts';
 
 const root = repositoryRoot();
 

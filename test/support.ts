@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { ReceiverProcess } from '../src/cli/receiver-process.ts';
 import type { Stats } from '../src/index.ts';
 import type { Fault, ReceiverSnapshot } from '../src/receiver/index.ts';
+import type { Batch } from '../src/sink/sink.ts';
 
 type JsonRecord = Readonly<Record<string, unknown>>;
 
@@ -190,4 +191,19 @@ export function assertMatches(actual: unknown, expected: unknown, path = 'record
   for (const [key, value] of Object.entries(expected)) {
     assertMatches((actual as JsonRecord)[key], value, `${path}.${key}`);
   }
+}
+
+/** Lines as the engine lays out a batch: a spare byte, then each with the separator behind. */
+export function layOut(lines: readonly string[], separator: string): Batch {
+  const text = Buffer.from(` ${lines.map((line) => `${line}${separator}`).join('')}`);
+  const starts = new Uint32Array(lines.length);
+  const ends = new Uint32Array(lines.length);
+  let at = 1;
+  lines.forEach((line, index) => {
+    starts[index] = at;
+    at += Buffer.byteLength(line);
+    ends[index] = at;
+    at += 1;
+  });
+  return { count: lines.length, text, starts, ends };
 }

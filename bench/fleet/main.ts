@@ -1,11 +1,13 @@
 import Table from 'cli-table3';
 import { Command } from 'commander';
 import { DRAIN_MS, FIGURES, OUTAGES, PLANS, RUN_MS } from './plans.ts';
+import { simulationTable, writeTable } from './scale-tables.ts';
 import { type FleetPlan, type FleetResult, FleetSimulation } from './simulation.ts';
 
 interface Flags {
   readonly seed: string;
   readonly json?: boolean;
+  readonly write?: boolean;
 }
 
 interface Check {
@@ -42,7 +44,8 @@ const program = new Command('bench:fleet')
   )
   .option('--seed <number>', 'seed', '1')
   .option('--json', 'results as one JSON list')
-  .action(({ seed, json }: Flags) => {
+  .option('--write', 'keep the results in docs/scale.md')
+  .action(({ seed, json, write }: Flags) => {
     const rows = PLANS.map((plan) => {
       const simulation = new FleetSimulation(plan, FIGURES, Number(seed));
       const result = simulation.run(RUN_MS, { outages: OUTAGES, drainMs: DRAIN_MS });
@@ -60,6 +63,7 @@ const program = new Command('bench:fleet')
         console.log(table.toString());
       }
     }
+    if (write === true) writeTable('simulation', simulationTable(rows));
     const isKept = rows.every(({ checks }) => checks.every((check) => check.isKept));
     process.exitCode = isKept ? 0 : 1;
   });
