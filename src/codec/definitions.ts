@@ -87,7 +87,7 @@ export class DefinitionReader {
 }
 
 /** Checks what was read for a definition: `[event, [key, …]]`. */
-export function parseDefinition(value: unknown): Definition {
+function parseDefinition(value: unknown): Definition {
   if (Array.isArray(value) && typeof value[0] === 'string' && Array.isArray(value[1])) {
     const keys: unknown[] = value[1];
     return { event: value[0], keys: keys.map(String) };

@@ -112,7 +112,7 @@ function readNatsSink(reader: OptionReader): NatsSinkOptions {
 }
 
 /** The options that say where NATS is. */
-export function readNatsServer(reader: OptionReader): NatsServer {
+function readNatsServer(reader: OptionReader): NatsServer {
   const raw = reader.raw('servers');
   const servers: unknown[] = Array.isArray(raw) ? raw : raw === undefined ? [] : [raw];
   if (servers.length === 0) reader.fail('servers is missing');

@@ -302,7 +302,7 @@ function givenUpError({ name }: Seat): MillraceError {
   );
 }
 
-export function timeoutError(what: string, timeoutMs: number, left: number): MillraceError {
+function timeoutError(what: string, timeoutMs: number, left: number): MillraceError {
   return new MillraceError(
     'MILLRACE_TIMEOUT',
     `${what} was not done within ${Math.round(timeoutMs)} ms; ${left} records wait`,

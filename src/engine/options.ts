@@ -67,7 +67,7 @@ const BATCH_RECORDS_MAX = 2000;
 export const BROKER_BATCH_RECORDS: number = BATCH_RECORDS_MAX;
 
 /** Most workers the engine starts unless told otherwise. */
-export function defaultWorkers(): number {
+function defaultWorkers(): number {
   return Math.max(1, Math.min(4, availableParallelism() - 1));
 }
 

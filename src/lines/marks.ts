@@ -49,7 +49,7 @@ export function headHash(bytes: Uint8Array): string {
 }
 
 /** The marks in a file, the latest of each id; a line torn by a crash is none. Undefined: there is no such file. Throws what reading throws. */
-export function readMarks(path: string): Map<number, FileMark> | undefined {
+function readMarks(path: string): Map<number, FileMark> | undefined {
   const marks = new Map<number, FileMark>();
   let text = '';
   try {

@@ -96,11 +96,6 @@ const LIFT_BY_NAME = new Map<string, number>(
   LIFT_NAMES.flatMap((name, code) => (name === '' ? [] : [[name, code] as const])),
 );
 
-/** Number of a lifted field by name; 0: an ordinary property. */
-export function liftOf(name: string): number {
-  return LIFT_BY_NAME.get(name) ?? 0;
-}
-
 /** The trees of all key lists one client has used. Bounded; beyond, shapes are made for one record only. */
 export class ShapeTable {
   /** The empty key list of whatever has no event name: user records, super properties, objects in values. */

@@ -118,7 +118,7 @@ function debugReasons(reply: Reply, parsed: Record<string, unknown>): string {
 }
 
 /** Ms a `Retry-After` asks for, seconds or a date; capped; undefined: it says nothing. */
-export function retryAfterMs(value: string | undefined, nowMs: number): number | undefined {
+function retryAfterMs(value: string | undefined, nowMs: number): number | undefined {
   if (value === undefined) return undefined;
   const text = value.trim();
   const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text) - nowMs;

@@ -99,7 +99,7 @@ const WRITE_BYTES: number = 256 * 1024;
 const UNSYNCED_MAX = 2;
 
 /** Folder of a lane in a run's folder. */
-export function laneFolderName(lane: number): string {
+function laneFolderName(lane: number): string {
   return `lane-${String(lane).padStart(3, '0')}`;
 }
 

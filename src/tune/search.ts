@@ -154,13 +154,13 @@ export async function searchLinger(
  * Processor seconds of a million records, and what their traffic is worth. A setting without head room costs more than any with,
  * by how much it lacks.
  */
-export function costOf(found: Measurement, { rate, trafficWeight }: Goal): number {
+function costOf(found: Measurement, { rate, trafficWeight }: Goal): number {
   if (found.rate < rate * HEAD_ROOM) return (UNFIT * rate * HEAD_ROOM) / found.rate;
   return found.cpuPerMillion + ((found.wireBytes * 1e6) / GB) * trafficWeight;
 }
 
 /** The settings that differ in this knob, in the order to try. */
-export function variantsOf(
+function variantsOf(
   setting: Setting,
   knob: Knob,
   { goal, found }: { goal: Goal; found: Measurement },
