@@ -54,7 +54,8 @@ export class SegmentShelf {
 
   /** Number after the last record of a segment; `end`: that of the whole lane. */
   stopOf(index: number, end: number): number {
-    return this.#segments[index + 1]?.first ?? end;
+    // A sync that failed takes records back over more than one segment: the next one's first may be void as well.
+    return Math.min(this.#segments[index + 1]?.first ?? end, end);
   }
 
   /** Index of the segment with that sequence, else of the one that holds the record, else 0. */
