@@ -46,7 +46,7 @@ test('a bench gives a value a round for each figure of each contestant, and only
   );
   assert.deepEqual(
     http?.rows.map(({ name }) => name),
-    ['millrace http', 'thinkingdata-node async'],
+    ['millrace http', 'thinkingdata-node async', 'frames → JSON → gzip alone, one core'],
   );
   for (const { metrics, rows } of sections) {
     for (const { name, values } of rows) {

@@ -32,25 +32,23 @@ export class TestReceiver {
   }
 
   async setFaults(faults: readonly Fault[]): Promise<void> {
-    const reply = await fetch(`${this.url}/control`, {
-      method: 'POST',
-      body: JSON.stringify(faults),
-    });
+    const body = JSON.stringify(faults);
+    const reply = await this.#process.ask('/control', { method: 'POST', body });
     assert.equal(reply.status, 200, await reply.text());
   }
 
   async events(): Promise<JsonRecord[]> {
-    const reply = await fetch(`${this.url}/events?limit=1000000`);
+    const reply = await this.#process.ask('/events?limit=1000000');
     return (await reply.json()) as JsonRecord[];
   }
 
   async user(id: string): Promise<{ properties: JsonRecord }> {
-    const reply = await fetch(`${this.url}/users/${id}`);
+    const reply = await this.#process.ask(`/users/${id}`);
     return (await reply.json()) as { properties: JsonRecord };
   }
 
   async reset(): Promise<void> {
-    await fetch(`${this.url}/reset`, { method: 'POST' });
+    await this.#process.ask('/reset', { method: 'POST' });
   }
 
   stop(): Promise<void> {

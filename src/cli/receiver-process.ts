@@ -35,8 +35,13 @@ export class ReceiverProcess {
   }
 
   async snapshot(): Promise<ReceiverSnapshot> {
-    const reply = await fetch(`${this.url}/stats`);
+    const reply = await this.ask('/stats');
     return (await reply.json()) as ReceiverSnapshot;
+  }
+
+  /** One request on a connection of its own: one that was kept may have been closed while this thread was busy. */
+  ask(path: string, request: RequestInit = {}): Promise<Response> {
+    return fetch(`${this.url}${path}`, { ...request, headers: { connection: 'close' } });
   }
 
   async stop(): Promise<void> {
