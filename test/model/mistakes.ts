@@ -61,7 +61,11 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
   },
   {
     mistake: 'a record on disk that workers die of is not given up',
-    mutation: { file: 'worker/disk-delivery', from: 'care?.killer !== undefined', to: 'false' },
+    mutation: {
+      file: 'worker/disk-delivery',
+      from: 'killer?.settled === lane.spoolSettled',
+      to: 'false',
+    },
   },
   {
     mistake: 'a turn gives the first record from disk up, whichever it is',
