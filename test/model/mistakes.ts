@@ -71,15 +71,7 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
     mistake: 'a turn gives the first record from disk up, whichever it is',
     mutation: {
       file: 'worker/disk-delivery',
-      from: '&& isSameRecord(killer, record)',
-      to: '',
-    },
-  },
-  {
-    mistake: 'a record of another run is given up for one with its number',
-    mutation: {
-      file: 'worker/disk-delivery',
-      from: 'killer?.settled === lane.spoolSettled',
+      from: 'killer?.settled === lane.spoolSettled && isSameRecord(killer, record)',
       to: 'killer !== undefined',
     },
   },
