@@ -372,7 +372,8 @@ async function unanswered(answer: 'none' | 'slow', { pick }: DrillTools): Promis
   const sender = new Sender({ options, ...job });
   await delay(4000);
   const startBytes = sender.rssBytes;
-  await delay(pick({ quick: 3000, usual: 20_000, full: 600_000 }));
+  const forMs = pick({ quick: 3000, usual: 20_000, full: 600_000 });
+  await delay(forMs);
   const grown = sender.rssBytes - startBytes;
   const stats = sender.account;
   await sender.kill();
@@ -388,7 +389,7 @@ async function unanswered(answer: 'none' | 'slow', { pick }: DrillTools): Promis
   }
   assert.ok(hole.socketsMax <= CONNECTIONS * WORKERS, `${hole.socketsMax} sockets`);
   assert.ok(grown < 32 * MIB, `memory grew by ${grown} bytes`);
-  const measured = `${patience.length} requests given up after ${Math.round(Math.min(...patience))} to ${Math.round(Math.max(...patience))} ms (timeout ${TIMEOUT_MS}; longest pause of the process that measures: ${Math.round(machineMs)}), at most ${hole.socketsMax} sockets of ${CONNECTIONS * WORKERS}, ${(grown / MIB).toFixed(0)} MB grown`;
+  const measured = `${patience.length} requests given up after ${Math.round(Math.min(...patience))} to ${Math.round(Math.max(...patience))} ms (timeout ${TIMEOUT_MS}; longest pause of the process that measures: ${Math.round(machineMs)}), at most ${hole.socketsMax} sockets of ${CONNECTIONS * WORKERS}, ${(grown / MIB).toFixed(0)} MB grown in ${forMs / 1000} s`;
   return { ...reconcile(stats, []), measured };
 }
 

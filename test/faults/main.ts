@@ -15,7 +15,7 @@ interface Flags {
 
 const HOUR_MS = 3_600_000;
 /** Drills with rates and times that only mean something alone, or that take most of an hour's disk: not for the soak. */
-const NOT_FOR_SOAK: ReadonlySet<string> = new Set(['F25', 'F33']);
+const NOT_FOR_SOAK: ReadonlySet<string> = new Set(['F7', 'F9a', 'F25', 'F33']);
 
 function lengthOf({ quick, full, soak }: Flags): Length {
   if (full === true) return 'full';
