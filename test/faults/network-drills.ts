@@ -111,7 +111,7 @@ class TlsFront {
 
 const DAY_MS = 86_400_000;
 /** Long enough for a sender to start on a machine that has much to do. */
-const FIRST_LIFE_MS = 6000;
+const FIRST_LIFE_MS = 15_000;
 
 /** Certificates have whole seconds. */
 async function untilOver(date: Date): Promise<void> {
