@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { type Crash, CrashStreak, type Remedy } from '../src/engine/crash-streak.ts';
+import { Seat } from '../src/engine/seat.ts';
+import { Triage } from '../src/engine/triage.ts';
 import {
   Analytics,
   AsyncBatchConsumer,
@@ -10,6 +12,11 @@ import {
   type MillraceError,
   type Stats,
 } from '../src/index.ts';
+import { LANE_BYTES_MIN } from '../src/lane/layout.ts';
+import { LaneProducer } from '../src/lane/producer.ts';
+import { Region } from '../src/lane/region.ts';
+import { CRASHED, EXPIRED } from '../src/lane/settlement.ts';
+import { makeFrame } from './lane-frames.ts';
 import { assertBalanced, newDirectory, runProgram, TestReceiver, until } from './support.ts';
 
 const PATIENCE_MS = 1000;
@@ -141,6 +148,62 @@ for (const way of ['exit', 'late', 'memory']) {
     assert.equal(outcomes.get('dropped crashed'), 2);
   });
 }
+
+// Goal: such a record is not lost for whoever wants to look at it. Method: the dead-letter file, which is a worker's to write.
+for (const way of ['exit', 'late']) {
+  test(`a record that kills whoever has it is kept in the dead-letter file (${way})`, async () => {
+    process.env.MILLRACE_TEST_POISON = way;
+    const deadLetter = join(newDirectory(), 'dead.jsonl');
+    const run = open({ deadLetter });
+    const { ta, errors, outcomes } = run;
+    for (let index = 0; index < 200; index += 1) {
+      track(run, index, index === 57 || index === 140 ? 'poison' : 'water');
+    }
+    await ta.flush({ timeoutMs: 60_000 });
+    const stats = await ta.close();
+    assertBalanced(stats);
+    assert.equal(stats.delivered, 198);
+    assert.equal(stats.dropped.crashed, 2);
+    assert.equal(stats.dropped.expired, 2);
+    const letters = readFileSync(deadLetter, 'utf8').trimEnd().split('\n');
+    const kept = letters.map((letter) => JSON.parse(letter));
+    assert.deepEqual(kept.map(({ record }) => record.properties.index).sort(), [140, 57]);
+    assert.deepEqual([...new Set(kept.map(({ reason }) => reason))], ['workers die of it']);
+    assert.equal(errors.filter(({ code }) => code === 'MILLRACE_POISON').length, 2);
+    assert.equal(outcomes.get('dropped crashed'), 2);
+  });
+}
+
+// Method: the same verdict again and again, on a lane that nobody reads.
+test('a record that kills even whoever is to give it up is dropped without one', () => {
+  const region = Region.create({ lanes: 1, laneBytes: LANE_BYTES_MIN, id: 1, baseMs: 0 });
+  const producer = new LaneProducer(region, 0);
+  for (let index = 0; index < 3; index += 1) assert.ok(producer.offer(makeFrame(index, 10)));
+  const seat = new Seat(region, 0, 'supervisor');
+  const told: string[] = [];
+  const triage = new Triage({
+    patienceMs: PATIENCE_MS,
+    handRecordsMax: 20,
+    hasSpool: false,
+    keepsDeadLetters: true,
+    onError: ({ code }) => told.push(code),
+    onDropped: (_, { fromSeq, toSeq }) => told.push(`dropped ${fromSeq} to ${toSeq}`),
+    onGivenUp: () => told.push('given up'),
+    onRelease: () => undefined,
+  });
+  const { headSeq } = seat;
+  while (triage.careOf(seat)?.killerInRing === undefined) {
+    assert.equal(seat.headSeq, headSeq);
+    seat.beginTerm(performance.now());
+    triage.judge(seat, 'head', new Error('it ended'));
+  }
+  assert.deepEqual(told, ['MILLRACE_WORKER', 'MILLRACE_POISON']);
+  triage.judge(seat, 'head', new Error('it ended'));
+  assert.deepEqual(told.slice(2), [`dropped ${headSeq} to ${headSeq + 1}`]);
+  assert.equal(seat.headSeq, headSeq + 1);
+  assert.equal(seat.read().count(CRASHED), 1);
+  assert.equal(seat.read().count(EXPIRED), 1);
+});
 
 // Goal: lanes that are busy all the time don't hide the one that kills. Method: one thread for all lanes, an error that is thrown when
 // the thread may be at any lane's records, and records that keep coming.

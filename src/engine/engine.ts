@@ -114,6 +114,7 @@ export class Engine {
         patienceMs: plan.workerPatienceMs,
         handRecordsMax: plan.batch.recordsMax * plan.inFlightMax,
         hasSpool: plan.spool !== undefined,
+        keepsDeadLetters: plan.deadLetter !== undefined,
         onError: this.#onError,
         onDropped: (seat, gone) => this.#tellDropped(seat, gone, 'crashed'),
         onGivenUp: (seat) => this.#spool?.noteGivenUp(seat),

@@ -12,6 +12,8 @@ export interface TriageParts {
   readonly handRecordsMax: number;
   /** Whether lanes have a disk to fall back on. */
   readonly hasSpool: boolean;
+  /** Whether what is given up is kept in a file, which is a worker's to write. */
+  readonly keepsDeadLetters: boolean;
   readonly onError: (error: MillraceError) => void;
   /** Records of a lane were dropped because of what workers die of. */
   readonly onDropped: (seat: Seat, gone: SeqSpan) => void;
@@ -38,6 +40,8 @@ interface Patient {
   probation: Probation | undefined;
   /** The record from disk that is to be given up. */
   killer: DiskKiller | undefined;
+  /** The same for one of the ring, by its number. */
+  killerInRing: number | undefined;
   aim: TurnCare['aim'];
 }
 
@@ -76,9 +80,10 @@ export class Triage {
   careOf(seat: Seat): TurnCare | undefined {
     const patient = this.#patients.get(seat);
     if (patient === undefined) return undefined;
-    const { aim, probation, killer } = patient;
-    if (probation === undefined && killer === undefined && aim === 'deliver') return undefined;
-    return { aim, killer, ...(probation ?? marksOf(seat)) };
+    const { aim, probation, killer, killerInRing } = patient;
+    const isKilled = killer !== undefined || killerInRing !== undefined;
+    if (probation === undefined && !isKilled && aim === 'deliver') return undefined;
+    return { aim, killer, killerInRing, ...(probation ?? marksOf(seat)) };
   }
 
   /** Whether what a lane has on disk stays there for as long as this engine lives. */
@@ -189,6 +194,11 @@ export class Triage {
     const verdict = patient.verdict ?? otherwise;
     patient.verdict = undefined;
     if (verdict === 'bystander') return 0;
+    if (verdict === 'head' && patient.killerInRing === seat.headSeq) {
+      // It can't even be read to be given up.
+      this.#parts.onDropped(seat, seat.dropHead());
+      return patient.streak.crashes;
+    }
     const remedy = patient.streak.note({
       nowMs: performance.now(),
       postedMs: seat.postedMs,
@@ -241,11 +251,13 @@ export class Triage {
   }
 
   #drop(seat: Seat, verdict: Verdict, error: unknown): void {
-    // What is on disk is a worker's to change; the next one gives the record up before anything else.
+    const patient = this.#patientOf(seat);
+    // What is on disk, or goes there, is a worker's to change; the next one gives the record up before anything else.
     if (verdict === 'disk') {
       const { lane, number } = seat.fromDisk;
-      this.#patientOf(seat).killer = { lane, number, settled: seat.diskHead };
-    } else this.#parts.onDropped(seat, seat.dropHead());
+      patient.killer = { lane, number, settled: seat.diskHead };
+    } else if (this.#parts.keepsDeadLetters) patient.killerInRing = seat.headSeq;
+    else this.#parts.onDropped(seat, seat.dropHead());
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_POISON',
@@ -295,13 +307,21 @@ function fateOf({ backlogs }: Seat): string {
 
 function newPatient(aim: TurnCare['aim'], patienceMs: number): Patient {
   const streak = new CrashStreak(patienceMs);
-  return { streak, verdict: undefined, probation: undefined, killer: undefined, aim };
+  return {
+    streak,
+    verdict: undefined,
+    probation: undefined,
+    killer: undefined,
+    killerInRing: undefined,
+    aim,
+  };
 }
 
 function acquit(patient: Patient): void {
   patient.streak.end();
   patient.probation = undefined;
   patient.killer = undefined;
+  patient.killerInRing = undefined;
 }
 
 /** Where the record is that a turn died of, by what it was in the middle of. Undefined: nobody knows. */

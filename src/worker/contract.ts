@@ -91,6 +91,8 @@ export interface TurnCare {
   readonly aloneBelowOnDisk: number;
   /** The record from disk that workers die of: it is given up unsent. */
   readonly killer: DiskKiller | undefined;
+  /** The same for one of the ring, by its number. */
+  readonly killerInRing: number | undefined;
   /** 'save': what the ring has goes to the disk and stays there, and the sink is left alone. */
   readonly aim: 'deliver' | 'save';
 }

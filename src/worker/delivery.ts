@@ -120,7 +120,7 @@ export class Delivery {
     const record = { from: 0, to: 1 };
     const message = 'workers die of it';
     this.#keepDeadLetter(record, job, { message, cause: 'crashed' });
-    job.settle(record, CRASHED, { sentBytes: 0, reason: message });
+    job.settle(record, CRASHED, { sentBytes: 0, reason: 'crashed' });
     return DONE;
   }
 

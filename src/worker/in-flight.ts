@@ -350,7 +350,7 @@ export class InFlight {
     const { committed, firstSeq, outcomes } = batch;
     const isOurs = this.#change((state) => {
       for (let index = committed; index < to; index += 1) {
-        state.add(outcomes[index] ?? 0, 1);
+        state.addFate(outcomes[index] ?? 0, 1);
         const gaveWay = ((firstSeq + index - state.headSeq) | 0) < 0;
         state.add(gaveWay ? IN_HAND : RELEASED, gaveWay ? -1 : 1);
       }

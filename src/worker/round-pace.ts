@@ -5,6 +5,7 @@ import type { DeliveryEnd } from './delivery.ts';
 import type { InFlight } from './in-flight.ts';
 import type { Intake } from './intake.ts';
 import type { Pace, PaceParts } from './pace.ts';
+import { RingDelivery } from './ring-delivery.ts';
 import type { Rounds } from './rounds.ts';
 import type { TurnTools } from './turn-tools.ts';
 
@@ -12,13 +13,15 @@ import type { TurnTools } from './turn-tools.ts';
 export class RoundPace implements Pace {
   readonly #lane: LaneConsumer;
   readonly #tools: TurnTools;
+  readonly #ring: RingDelivery;
   readonly #intake: Intake;
   readonly #inFlight: InFlight;
   readonly #rounds: Rounds;
 
-  constructor({ lane, tools, intake, inFlight, rounds }: PaceParts) {
+  constructor({ lane, tools, care, intake, inFlight, rounds }: PaceParts) {
     this.#lane = lane;
     this.#tools = tools;
+    this.#ring = new RingDelivery({ tools, care, inFlight });
     this.#intake = intake;
     this.#inFlight = inFlight;
     this.#rounds = rounds;
@@ -49,7 +52,7 @@ export class RoundPace implements Pace {
       if (intake.fill(position) === 'broken') continue;
       const batch = intake.handOut();
       this.#inFlight.add(batch);
-      const end = await this.#tools.delivery.run(this.#inFlight.jobOf(batch));
+      const end = await this.#ring.run(batch);
       if (end.kind !== 'done') {
         this.#inFlight.abandon(batch);
         return end;

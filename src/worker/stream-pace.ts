@@ -12,6 +12,7 @@ import type { InFlight } from './in-flight.ts';
 import type { Intake } from './intake.ts';
 import { type LaneSpool, SPOOL_LINGER_MS } from './lane-spool.ts';
 import type { Pace, PaceParts } from './pace.ts';
+import { RingDelivery } from './ring-delivery.ts';
 import type { Rounds } from './rounds.ts';
 import type { TurnTools } from './turn-tools.ts';
 
@@ -27,6 +28,7 @@ export class StreamPace implements Pace {
   readonly #intake: Intake;
   readonly #inFlight: InFlight;
   readonly #rounds: Rounds;
+  readonly #ring: RingDelivery;
   readonly #disk: DiskDelivery;
   readonly #underWay = new Set<Promise<DeliveryEnd>>();
   /** Delivery of what is in the spool, while there is something. */
@@ -39,6 +41,7 @@ export class StreamPace implements Pace {
     this.#intake = intake;
     this.#inFlight = inFlight;
     this.#rounds = rounds;
+    this.#ring = new RingDelivery({ tools, care, inFlight });
     this.#disk = new DiskDelivery({ lane, tools, care });
   }
 
@@ -82,12 +85,11 @@ export class StreamPace implements Pace {
 
   /** Sends the batch; with several in flight, waits only until there is room for the next. */
   async #send(trigger: BatchTrigger): Promise<void> {
-    const { ledger, delivery } = this.#tools;
     const inFlight = this.#inFlight;
     const batch = this.#intake.handOut();
-    ledger.add(`batch_${trigger}`);
+    this.#tools.ledger.add(`batch_${trigger}`);
     inFlight.add(batch);
-    const run = delivery.run(inFlight.jobOf(batch)).then((end) => {
+    const run = this.#ring.run(batch).then((end) => {
       this.#underWay.delete(run);
       if (end.kind === 'done') inFlight.finish(batch);
       else inFlight.breakOff();

@@ -44,6 +44,8 @@ export interface Weather {
   readonly spoolBytesMax: number;
   /** What records do that kill: end the thread that sends them, at once or later, or the process. */
   readonly killers: 'none' | 'exit' | 'late' | 'process';
+  /** Whether a worker gives the record up that kills, so that it could keep it. */
+  readonly keepsDeadLetters: boolean;
   /** Share of the accesses of a worker at which its thread ends. */
   readonly kills: number;
   /** Share at which its lane is given to another turn, while it goes on. */
@@ -120,6 +122,7 @@ export class ModelProcess {
       patienceMs: PATIENCE_MS,
       handRecordsMax: this.#config.batch.recordsMax * weather.inFlightMax,
       hasSpool: weather.spool !== 'none',
+      keepsDeadLetters: weather.keepsDeadLetters,
       onError: () => {},
       onDropped: () => {},
       onGivenUp: ({ name }) => {

@@ -68,6 +68,14 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
     },
   },
   {
+    mistake: 'a turn gives the first record of the ring up, whichever it is',
+    mutation: {
+      file: 'worker/ring-delivery',
+      from: 'firstSeq === this.#parts.care?.killerInRing',
+      to: 'this.#parts.care?.killerInRing !== undefined',
+    },
+  },
+  {
     mistake: 'a turn gives the first record from disk up, whichever it is',
     mutation: {
       file: 'worker/disk-delivery',

@@ -36,6 +36,7 @@ const WEATHER: Weather = {
   kills: 0,
   takeovers: 0,
   killers: 'none',
+  keepsDeadLetters: false,
   tracks: 0,
   crowding: 0,
   diskFailures: 0,

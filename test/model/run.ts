@@ -389,5 +389,6 @@ function weatherOf(dice: Dice, isCalm: boolean): Weather {
     tracks: 0.002,
     crowding: pick([0.002, 0.02, CROWDING_MAX]),
     diskFailures: isCalm ? 0 : pick([0, 0, 0.02, 0.1]),
+    keepsDeadLetters: pick([false, true]),
   };
 }
