@@ -1,10 +1,32 @@
 import { Machine } from '../../src/codec/machine.ts';
 import { finishedRecord } from '../events.ts';
 import { FilledLane, LANE_RECORDS } from '../filled-lane.ts';
-import { at, type Peer } from './peer.ts';
+import { BusyCore } from './busy-core.ts';
+import { at, type Peer, type PeerClient } from './peer.ts';
 
 /** What an HTTP worker has to compute, without calls, threads and network: the most that one core could deliver. */
 export const COMPUTING_ALONE = 'frames → JSON → gzip alone, one core';
+/** The same, while a receiver's work keeps the other core busy: cores share caches, and often more. */
+export const COMPUTING_BESIDE = 'frames → JSON → gzip, the other core busy';
+
+function compute(other: BusyCore | undefined): PeerClient {
+  const machine = Machine.open();
+  const lane = new FilledLane();
+  const read = lane.reader(machine);
+  return {
+    track: (index) => {
+      other?.start();
+      if (index % LANE_RECORDS !== 0) return;
+      read();
+      lane.gzip('fast', machine);
+    },
+    flush: async () => {
+      other?.stop();
+      return performance.now();
+    },
+    close: async () => other?.close(),
+  };
+}
 
 /** No products: what the others are measured against. */
 export const BASELINES: readonly Peer[] = [
@@ -31,20 +53,13 @@ export const BASELINES: readonly Peer[] = [
     name: COMPUTING_ALONE,
     needs: undefined,
     goesTo: 'nowhere',
-    open: () => {
-      const machine = Machine.open();
-      const lane = new FilledLane();
-      const read = lane.reader(machine);
-      return {
-        track: (index) => {
-          if (index % LANE_RECORDS !== 0) return;
-          read();
-          lane.gzip('fast', machine);
-        },
-        flush: async () => performance.now(),
-        close: async () => undefined,
-      };
-    },
+    open: () => compute(undefined),
+  },
+  {
+    name: COMPUTING_BESIDE,
+    needs: undefined,
+    goesTo: 'nowhere',
+    open: () => compute(new BusyCore()),
   },
   {
     name: 'no tracking',

@@ -1,7 +1,7 @@
 import type { Contestant, Result } from '../arena.ts';
 import type { Task } from '../exercises.ts';
 import { interleave } from '../measure.ts';
-import { COMPUTING_ALONE } from '../peers/baselines.ts';
+import { COMPUTING_ALONE, COMPUTING_BESIDE } from '../peers/baselines.ts';
 import { peersTo } from '../peers/registry.ts';
 import { type Metric, rowsOf, type Section, type SuiteRun } from './suite.ts';
 
@@ -26,12 +26,12 @@ const FIGURES = {
 /** Sustained delivery: as fast as it arrives, by HTTP and into files; and what a short outage of the receiver costs. */
 export async function* benchPipeline(bench: SuiteRun): AsyncIterable<Section> {
   const http = await bench.enter(peersTo('http').map((peer) => ({ peer })));
-  const alone = await bench.enter([{ peer: COMPUTING_ALONE }]);
+  const alone = await bench.enter([{ peer: COMPUTING_ALONE }, { peer: COMPUTING_BESIDE }]);
   const all = [...http, ...alone];
   yield {
     key: 'pipeline-http',
     title: 'Sustained by HTTP, batches of 500',
-    note: `${bench.seconds} s a round as fast as records arrive, at most 20 000 on their way where the product lets one know. The rate is of what arrived. "${COMPUTING_ALONE}" sends nothing: it bounds what a worker can reach.`,
+    note: `${bench.seconds} s a round as fast as records arrive, at most 20 000 on their way where the product lets one know. The rate is of what arrived. "${COMPUTING_ALONE}" sends nothing: it bounds what a worker can reach; the row behind it does so where receiver and callers need a core, too (whose time is in its CPU seconds).`,
     metrics: [RATE, CPU, LOST, WIRE],
     rows: rowsOf(all, await streams(all, bench), {
       ...FIGURES,
