@@ -127,6 +127,20 @@ async function closeAndList([kind = '', target = '']: readonly string[]): Promis
   process.channel?.unref();
 }
 
+/** Tracks in one loop, waits until all of it is delivered, and tells how that went. */
+function flood(ta: Analytics, count: number): void {
+  let accepted = 0;
+  for (let index = 0; index < count; index += 1) {
+    if (ta.track({ accountId: `u${index % 100}`, event: 'flood', properties: { index } })) {
+      accepted += 1;
+    }
+  }
+  const inTime = ta.flushSync({ timeoutMs: 60_000 });
+  const stats = ta.stats();
+  ta.closeSync();
+  send({ accepted, inTime, stats });
+}
+
 /** One loop, from the tick that made the client, with a ring far too small for all of it. */
 function fillInFirstTick([
   kind = '',
@@ -142,16 +156,7 @@ function fillInFirstTick([
       blockTimeoutMs: 60_000,
     }),
   );
-  let accepted = 0;
-  for (let index = 0; index < Number(count); index += 1) {
-    if (ta.track({ accountId: `u${index % 100}`, event: 'flood', properties: { index } })) {
-      accepted += 1;
-    }
-  }
-  const inTime = ta.flushSync({ timeoutMs: 60_000 });
-  const stats = ta.stats();
-  ta.closeSync();
-  send({ accepted, inTime, stats });
+  flood(ta, Number(count));
 }
 
 /** As above, and a worker dies by its own hand meanwhile: an own sink that exits its thread once. */
@@ -173,16 +178,7 @@ function killWorkerWhileBlocked([
     }),
     { onError: (error) => send({ error: error.message }) },
   );
-  let accepted = 0;
-  for (let index = 0; index < Number(count); index += 1) {
-    if (ta.track({ accountId: `u${index % 100}`, event: 'flood', properties: { index } })) {
-      accepted += 1;
-    }
-  }
-  const inTime = ta.flushSync({ timeoutMs: 60_000 });
-  const stats = ta.stats();
-  ta.closeSync();
-  send({ accepted, inTime, stats });
+  flood(ta, Number(count));
 }
 
 /** Tracks far more than leaves, and tells how much memory that took beyond what the process had before, step by step. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
+import { NEWLINE } from '../base/characters.ts';
 import { Analytics, AsyncBatchConsumer, LoggingConsumer, type Stats } from '../index.ts';
 import { MetricsEndpoint } from '../metrics/endpoint.ts';
 import type { ReceiverSnapshot } from '../receiver/index.ts';
@@ -48,7 +49,6 @@ const TICK_MS = 50;
 const PLAYERS_MAX = 1_000_000;
 const APP_ID = 'demo';
 const CLOSE_MS = 20_000;
-const NEWLINE = 0x0a;
 
 /** `millrace demo`: a game server, a receiver and log files on this machine. */
 export function demoCommand(): Command {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
+import { NEWLINE } from '../base/characters.ts';
 import { Analytics, AsyncBatchConsumer, type MillraceError } from '../index.ts';
 import {
   dumpSpool,
@@ -26,7 +27,6 @@ interface DumpFlags extends Flags {
   readonly all?: boolean;
 }
 
-const NEWLINE = 0x0a;
 const WRITE_BYTES: number = 64 * 1024;
 
 /** `millrace spool`: look into a spool folder and mend it. */

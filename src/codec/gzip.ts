@@ -1,10 +1,9 @@
 import { crc32, gzipSync } from 'node:zlib';
+import { BRACKET_CLOSE, BRACKET_OPEN } from '../base/characters.ts';
 import type { BodyMemory } from './body-memory.ts';
 import type { Machine } from './machine.ts';
 import { PACKED_AT, PLAIN_AT, PLAIN_BYTES } from './machine-places.ts';
 
-const OPEN = 0x5b;
-const CLOSE = 0x5d;
 /** Of zlib, where the machine can't be had: an 8 KiB window stays in the cache, and makes batches of 500 events no larger. */
 const WINDOW_BITS = 13;
 const MEMORY_LEVEL = 9;
@@ -45,8 +44,8 @@ export function jsonBody(run: JsonRun, level: BodyLevel, tools: BodyTools): Buff
   const { text } = run;
   const before = text[from] ?? 0;
   const after = text[last] ?? 0;
-  text[from] = OPEN;
-  text[last] = CLOSE;
+  text[from] = BRACKET_OPEN;
+  text[last] = BRACKET_CLOSE;
   try {
     const json = text.subarray(from, last + 1);
     // A copy in both cases: the text is written over by the next batch while sockets may still read this one.

@@ -1,3 +1,4 @@
+import { NEWLINE } from '../base/characters.ts';
 import { FIELDS, KIND_RULES, TYPES, type Word } from './record-scanner.ts';
 import { SCANNER_BASE64 } from './scanner-bytes.ts';
 import {
@@ -28,7 +29,6 @@ interface ScannerCalls {
 }
 
 const PAGE_BYTES = 65536;
-const NEWLINE = 0x0a;
 
 /**
  * As RecordScanner, for many lines at once and in two thirds of its time: WebAssembly with memory of its own, for one thread.

@@ -1,7 +1,6 @@
 import { isUtf8 } from 'node:buffer';
+import { NEWLINE } from '../base/characters.ts';
 import { LINE_BYTES_MAX } from './line-check.ts';
-
-const NEWLINE = 0x0a;
 
 /** A whole line, without its end: `bytes[start, end)`, valid until the call returns. */
 export interface SeenLine {

@@ -1,6 +1,7 @@
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import { NEWLINE } from '../base/characters.ts';
 import {
   faultIn,
   faultOf,
@@ -38,7 +39,6 @@ export const PROBLEMS_MAX = 10_000;
 const REASONS_MAX = 1000;
 const OTHER_REASONS = 'other reasons';
 const PIECE_BYTES: number = 1024 * 1024;
-const NEWLINE = 0x0a;
 
 /** Looks through a part. Rejects with what reading and unpacking throw. */
 export async function survey(task: SurveyTask): Promise<SurveyReport> {

@@ -254,7 +254,7 @@ export const CATALOGUE: readonly Metric[] = [
   },
   counters(
     'millrace_records_dead_lettered_total',
-    'Records kept in the dead-letter file: refused for their content, too large alone, refused after answers nobody can explain, expired, or found on disk and deadly to workers.',
+    'Records kept in the dead-letter file: refused for their content, too large alone, refused after answers nobody can explain, expired, or deadly to workers.',
     { prefix: 'dead_', label: 'reason' },
   ),
   counters(

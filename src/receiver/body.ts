@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { gunzipSync } from 'node:zlib';
+import { QUOTE } from '../base/characters.ts';
 
 /** A body the receiver can't take; `status` is the reply's. */
 export class BodyError extends Error {
@@ -60,7 +61,6 @@ export function roomFor(body: Buffer): number {
  * The quote is left out of the search, which looks for the first letter first, and there are many quotes.
  */
 const RECORD_MARK = '#type":"';
-const QUOTE = 0x22;
 const CHUNK_BYTES_MIN: number = 1024;
 const CHUNK_BYTES_MAX: number = 1024 * 1024;
 

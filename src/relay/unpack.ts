@@ -1,8 +1,6 @@
 import { gunzipSync } from 'node:zlib';
+import { BRACE_OPEN, NEWLINE } from '../base/characters.ts';
 import type { SourceMessage } from './source.ts';
-
-const NEWLINE = 0x0a;
-const BRACE_OPEN = 0x7b;
 
 /** Records of several messages, laid out as a sink wants them (`sink/sink.ts`, Batch). */
 export interface Load {

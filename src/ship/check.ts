@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Readable } from 'node:stream';
+import { NEWLINE } from '../base/characters.ts';
 import { MillraceError, textOfError } from '../base/errors.ts';
 import { OptionReader } from '../engine/option-reader.ts';
 import { addReason, type SurveyReport, type SurveyTask, survey } from '../lines/survey.ts';
@@ -60,7 +61,6 @@ const PART_BYTES: number = 16 * 1024 * 1024;
 const INPUT_BYTES: number = 4 * 1024 * 1024;
 /** So little is looked through before a thread has started. */
 const SMALL_BYTES: number = 4 * 1024 * 1024;
-const NEWLINE = 0x0a;
 /** Parts under way for each thread: a thread that is done finds the next one waiting. */
 const PARTS_PER_THREAD = 2;
 

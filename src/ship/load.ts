@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { crc32 } from 'node:zlib';
+import { COMMA, NEWLINE } from '../base/characters.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
 import {
   faultIn,
@@ -40,8 +41,6 @@ export interface LoadLimits {
   readonly rule: LineRule;
 }
 
-const NEWLINE = 0x0a;
-const COMMA = 0x2c;
 const SHOWN_BYTES_MAX = 4096;
 
 /**

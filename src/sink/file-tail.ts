@@ -1,4 +1,5 @@
 import { basename, dirname, join } from 'node:path';
+import { NEWLINE } from '../base/characters.ts';
 import type { Clock } from '../base/clock.ts';
 import type { FileSystem } from './file-system.ts';
 
@@ -7,7 +8,6 @@ const REST_MS = 2000;
 /** Mending takes microseconds: a claim so old was left by a process that died meanwhile, in ms. */
 const CLAIM_STALE_MS = 10_000;
 const LOOK_BACK_BYTES: number = 64 * 1024;
-const NEWLINE = 0x0a;
 
 /** An open file, as far as its end is concerned. */
 interface Tailed {

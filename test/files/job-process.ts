@@ -1,13 +1,13 @@
 import { createReadStream } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { Agent, request } from 'undici';
+import { NEWLINE } from '../../src/base/characters.ts';
 import { check, ship } from '../../src/index.ts';
 import type { JobReport } from './drill.ts';
 
 /** A process that does one job, and tells its time, its CPU time and its memory. */
 
 const PIECE_BYTES: number = 512 * 1024;
-const NEWLINE = 0x0a;
 const RECORD_MARK = '"#type":"';
 
 type Job = (args: readonly string[]) => Promise<Record<string, number>>;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { NEWLINE } from '../../src/base/characters.ts';
 import { Analytics, check, LoggingConsumer, type Stats } from '../../src/index.ts';
 import { parseName } from '../../src/sink/rotation.ts';
 import { setClock } from '../clock-file.ts';
@@ -20,7 +21,6 @@ const USERS = 97;
 const UUID_BYTES = 36;
 const UUID_DIGITS = 12;
 const ZERO = 0x30;
-const NEWLINE = 0x0a;
 const MIB: number = 1024 * 1024;
 
 /** Every line is in one file, whole; every file is at most one record above its size; a user's lines are in order. */
