@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
+import { Pulses } from '../src/engine/pulses.ts';
 import { workerFlags } from '../src/engine/worker-flags.ts';
 import { Analytics, AsyncBatchConsumer, type MillraceError } from '../src/index.ts';
+import { Control } from '../src/lane/control.ts';
 import { assertBalanced, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
@@ -105,6 +107,20 @@ test('a thread that hangs is noticed within seconds, and another takes over', as
 });
 
 // Goal: a thread that runs out of memory is a thread that died, no more. Method: an entry that fills its heap while it delivers.
+// A thread that ends in good order frees its slot, and the one that takes its place begins with the same beat.
+test('a new thread is not taken for hung because of the silence of the one before', () => {
+  const control = Control.create();
+  const pulses = new Pulses(control);
+  const slot = control.claimSlot(7);
+  assert.equal(pulses.silentMs(slot, 1000), 0);
+  assert.equal(pulses.silentMs(slot, 1900), 900);
+  control.freeSlot(slot);
+  assert.equal(control.claimSlot(8), slot);
+  assert.equal(pulses.silentMs(slot, 5000), 0);
+  pulses.excuse(2000);
+  assert.equal(pulses.silentMs(slot, 9000), 2000);
+});
+
 test('threads that run out of memory cost no record, and are counted for what they died of', async () => {
   process.env.MILLRACE_TEST_STARVE_AFTER = '5';
   process.env.MILLRACE_TEST_STARVE_TIMES = '3';

@@ -13,6 +13,7 @@ import type {
   WorkerNote,
 } from '../worker/contract.ts';
 import { endProbe } from '../worker/gate.ts';
+import { Pulses } from './pulses.ts';
 import type { Seat } from './seat.ts';
 import { ThreadRoster } from './thread-roster.ts';
 import { placeUnderWay, Triage, type TriageParts, type Verdict } from './triage.ts';
@@ -71,11 +72,6 @@ interface Pause {
   readonly timer: NodeJS.Timeout;
 }
 
-interface Pulse {
-  beat: number;
-  seenMs: number;
-}
-
 /**
  * Keeps a turn running for every lane that wants one: the only place that posts turns, notices that a
  * worker is gone, and gives its lanes to others. Works without the event loop where it is called from a sync wait.
@@ -85,7 +81,7 @@ export class Supervisor {
   readonly #control: Control;
   readonly #pool: Pool;
   readonly #seats = new Map<string, Seat>();
-  readonly #pulses = new Map<number, Pulse>();
+  readonly #pulses: Pulses;
   readonly #toldDeaths = new WeakSet<object>();
   readonly #roster: ThreadRoster;
   readonly #triage: Triage;
@@ -116,6 +112,7 @@ export class Supervisor {
   constructor(parts: SupervisorParts) {
     this.#parts = parts;
     this.#control = parts.control;
+    this.#pulses = new Pulses(parts.control);
     this.#pool = new Piscina({
       filename: parts.filename,
       minThreads: parts.threads,
@@ -163,7 +160,7 @@ export class Supervisor {
     const ages = new Map<number, number>();
     for (const { threadId } of this.#pool.threads) {
       const slot = this.#control.slotOf(threadId);
-      if (slot >= 0) ages.set(slot, now - this.#pulseOf(slot, now).seenMs);
+      if (slot >= 0) ages.set(slot, this.#pulses.silentMs(slot, now));
     }
     return ages;
   }
@@ -249,7 +246,7 @@ export class Supervisor {
   /** While this thread stood still, the process may have (stopped, frozen, no processor): nobody is blamed for that time. */
   #excuse(gapMs: number): void {
     if (gapMs < 2 * WATCH_MS) return;
-    for (const pulse of this.#pulses.values()) pulse.seenMs += gapMs - WATCH_MS;
+    this.#pulses.excuse(gapMs - WATCH_MS);
   }
 
   /** These lanes are empty, and nobody will fill them again. */
@@ -338,20 +335,7 @@ export class Supervisor {
     const slot = this.#control.slotOf(owner);
     if (slot < 0) return true;
     const staleMs = this.#control.isOnDisk(slot) ? DISK_STALE_MS : STALE_MS;
-    return now - this.#pulseOf(slot, now).seenMs > staleMs;
-  }
-
-  #pulseOf(slot: number, now: number): Pulse {
-    const beat = this.#control.heartbeatOf(slot);
-    let pulse = this.#pulses.get(slot);
-    if (pulse === undefined) {
-      pulse = { beat, seenMs: now };
-      this.#pulses.set(slot, pulse);
-    } else if (pulse.beat !== beat) {
-      pulse.beat = beat;
-      pulse.seenMs = now;
-    }
-    return pulse;
+    return this.#pulses.silentMs(slot, now) > staleMs;
   }
 
   #takeOver(seat: Seat): void {
@@ -480,7 +464,7 @@ export class Supervisor {
   #freeSlot(slot: number): void {
     this.#control.freeSlot(slot);
     endProbe(this.#control);
-    this.#pulses.delete(slot);
+    this.#pulses.forget(slot);
   }
 
   #hear(message: unknown): void {
