@@ -27,7 +27,7 @@ import type {
 } from './contract.ts';
 import { DeadLetterFile } from './dead-letter.ts';
 import { Delivery } from './delivery.ts';
-import { Gate } from './gate.ts';
+import { endProbe, Gate } from './gate.ts';
 import { Turn } from './turn.ts';
 import type { TurnTools } from './turn-tools.ts';
 
@@ -170,7 +170,10 @@ export class WorkerRuntime {
       this.#ledger.add('busy_ms', active);
     }, HEARTBEAT_MS);
     timer.unref();
-    process.on('exit', () => this.#control.freeSlot(this.#slot));
+    process.on('exit', () => {
+      this.#control.freeSlot(this.#slot);
+      endProbe(this.#control);
+    });
   }
 
   #tell(error: MillraceError): void {
