@@ -7,7 +7,7 @@ import { WorkerRuntime } from '../src/worker/runtime.ts';
 export type Death = 'exit' | 'throw' | 'starve' | 'hang';
 
 /** Who is to die, and how: what is sent over {@link DEATH_CHANNEL}. */
-export interface DeathOrder {
+interface DeathOrder {
   readonly threadId: number;
   readonly death: Death;
 }

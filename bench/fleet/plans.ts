@@ -5,9 +5,9 @@ import type { Figures, FleetPlan, Outage } from './simulation.ts';
 export const SHARE = 0.5;
 /** Outages of the receiver, and of the brokers, that there is room for. */
 export const OUTAGE_SECONDS = 3600;
-export const REPLICAS = 3;
+const REPLICAS = 3;
 /** The receiver takes so much more than comes: an hour's outage is worked off in two. */
-export const RECEIVER_SPARE = 1.5;
+const RECEIVER_SPARE = 1.5;
 const PARTITIONS_MIN = 16;
 const PARTITIONS_A_RELAY = 4;
 const RELAYS_MIN = 2;

@@ -5,7 +5,7 @@ import { OUTAGE_SECONDS, SHARE } from './plans.ts';
 import type { Figures, FleetPlan, FleetResult } from './simulation.ts';
 
 /** docs/scale.md has tables that programs write; a test holds them against what they are made of. */
-export const SCALE_FILE: string = fileURLToPath(new URL('../../../docs/scale.md', import.meta.url));
+const SCALE_FILE: string = fileURLToPath(new URL('../../../docs/scale.md', import.meta.url));
 
 export type TableName = 'stages' | 'callers' | 'plans' | 'simulation';
 

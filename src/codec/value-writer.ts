@@ -19,9 +19,9 @@ const DATE_BYTES = 15;
 const BIGINT_MAX = 9007199254740991n;
 
 /** Strings longer than this many UTF-8 bytes are sent, and counted as a warning. */
-export const STRING_WARN_BYTES = 2048;
+const STRING_WARN_BYTES = 2048;
 /** Numbers beyond ± this lose digits in the store: sent, and counted as a warning. */
-export const NUMBER_WARN = 9e15;
+const NUMBER_WARN = 9e15;
 
 function startOfYearOne(): number {
   // Date.UTC takes years 0 to 99 for 1900 to 1999, so the year is set apart. A day of margin for the zones.

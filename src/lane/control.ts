@@ -55,8 +55,8 @@ export const WATCH_ATTEMPTS = 1;
 const ENGINE_BYTES = 512;
 
 /** Words of a worker slot. */
-export const THREAD = 0;
-export const HEARTBEAT = 1;
+const THREAD = 0;
+const HEARTBEAT = 1;
 /** 1 while the thread is in a call of the system that waits for the disk. */
 const DISK = 2;
 

@@ -32,7 +32,7 @@ import type { Region } from './region.ts';
  */
 export const UNATTENDED = 0;
 export const AWAKE = 1;
-export const ASLEEP = 2;
+const ASLEEP = 2;
 
 const STATE_BITS = 2;
 const STATE_MASK = 3;

@@ -40,8 +40,8 @@
 
 export const BLOCK_BYTES = 128;
 export const WORD_BYTES = 4;
-export const BLOCK_WORDS: number = BLOCK_BYTES / WORD_BYTES;
-export const BLOCK_FLOATS: number = BLOCK_BYTES / 8;
+const BLOCK_WORDS: number = BLOCK_BYTES / WORD_BYTES;
+const BLOCK_FLOATS: number = BLOCK_BYTES / 8;
 
 // --- region header (int32 words, written once by whoever makes the region)
 export const REGION_MAGIC = 0x6d696c6c;
@@ -58,7 +58,7 @@ export const BASE_MS_FLOAT = 4;
 // --- region producer block (byte 128): DEFINITIONS_TAIL is an int32, the rest float64 counters
 export const DEFINITIONS_TAIL_WORD: number = BLOCK_WORDS;
 export const PRODUCER_FLOATS_AT: number = 2 * BLOCK_FLOATS;
-export const PRODUCER_FLOATS_BYTES = 1024;
+const PRODUCER_FLOATS_BYTES = 1024;
 /** Float64 indices from PRODUCER_FLOATS_AT; written by the producing thread. */
 export const WARNINGS_FLOAT = 1;
 /** Time callers were held by a full ring, in ms. */
@@ -158,7 +158,6 @@ export const TIME_AT = 24;
 export const UUID_AT = 32;
 export const FRAME_HEADER_BYTES = 32;
 export const UUID_BYTES = 16;
-export const FRAME_ALIGN = 8;
 
 /** The frame carries 16 bytes of uuid. */
 export const FLAG_UUID = 1;

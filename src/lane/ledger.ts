@@ -90,7 +90,7 @@ export type WorkerHistogram =
 export type RequestOutcome = 'ok' | 'retryable' | 'permanent' | 'timeout' | 'network';
 
 /** Upper bounds of histogram buckets; a last bucket takes what is above. */
-export interface HistogramSpec {
+interface HistogramSpec {
   readonly name: WorkerHistogram;
   readonly bounds: readonly number[];
   /** Whether each bucket remembers its latest value, when that was, and the lane: an exemplar. */
@@ -110,7 +110,7 @@ const DISK_SECONDS: readonly number[] = [
 const EXEMPLAR_FLOATS = 3;
 
 /** Histograms of a worker: for each, one float64 a bucket, then the sum of the values. */
-export const WORKER_HISTOGRAMS: readonly HistogramSpec[] = [
+const WORKER_HISTOGRAMS: readonly HistogramSpec[] = [
   { name: 'delivery_seconds', bounds: LATENCY_SECONDS, hasExemplars: true },
   { name: 'queue_seconds', bounds: LATENCY_SECONDS, hasExemplars: true },
   { name: 'request_ok', bounds: LATENCY_SECONDS, hasExemplars: true },

@@ -40,7 +40,6 @@ export class LaneProducer {
   #tail: number;
   #seq: number;
   #cachedHead: number;
-  #onReclaim: (() => void) | undefined;
 
   constructor(region: Region, lane: number) {
     this.region = region;
@@ -78,11 +77,6 @@ export class LaneProducer {
     return this.#floats[this.#controlFloatAt + OVERFLOW_NEWEST_FLOAT] ?? 0;
   }
 
-  /** Calls `listener` before the bytes of settled frames may be overwritten. */
-  onReclaim(listener: () => void): void {
-    this.#onReclaim = listener;
-  }
-
   /** Place in the region's bytes where the next frame starts. */
   get writeAt(): number {
     return this.#framesAt + (this.#tail & this.#mask);
@@ -107,7 +101,6 @@ export class LaneProducer {
   refresh(): boolean {
     const head = this.settlement.readHead();
     if (head === this.#cachedHead) return false;
-    this.#onReclaim?.();
     this.#cachedHead = head;
     return true;
   }

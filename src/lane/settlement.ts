@@ -37,9 +37,9 @@ import type { Region } from './region.ts';
 /** Int32 words of a slot. */
 export const HEAD = 0;
 export const HEAD_SEQ = 1;
-export const PIN = 2;
-export const PIN_SEQ = 3;
-export const TERM = 4;
+const PIN = 2;
+const PIN_SEQ = 3;
+const TERM = 4;
 
 /** Float64 counters of a slot, by index from the slot's start. All count records, but for the two byte counters. */
 export const RELEASED = 4;

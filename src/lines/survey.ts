@@ -34,7 +34,7 @@ export interface SurveyReport {
 }
 
 /** Most problems of one part that are told one by one. */
-export const PROBLEMS_MAX = 10_000;
+const PROBLEMS_MAX = 10_000;
 /** Most different reasons that are counted apart; names in them are the writer's choice. */
 const REASONS_MAX = 1000;
 const OTHER_REASONS = 'other reasons';

@@ -9,7 +9,7 @@ export interface CheckedRecord extends Json {
 export type Applied = 'applied' | 'duplicate' | 'not-first';
 
 /** Most uuids remembered; beyond, the oldest half is forgotten. About 100 bytes each. */
-export const UUIDS_MAX = 5_000_000;
+const UUIDS_MAX = 5_000_000;
 
 interface User {
   readonly id: string;

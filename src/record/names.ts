@@ -4,10 +4,10 @@
 export const NAME_CHARACTERS_MAX = 50;
 
 /** Event names. */
-export const NAME_PATTERN: RegExp = /^[a-zA-Z][a-zA-Z0-9_]{0,49}$/;
+const NAME_PATTERN: RegExp = /^[a-zA-Z][a-zA-Z0-9_]{0,49}$/;
 
 /** Property names: as event names, and they may start with `#` (preset properties). */
-export const PROPERTY_NAME_PATTERN: RegExp = /^(?=.{1,50}$)#?[a-zA-Z][a-zA-Z0-9_]*$/;
+const PROPERTY_NAME_PATTERN: RegExp = /^(?=.{1,50}$)#?[a-zA-Z][a-zA-Z0-9_]*$/;
 
 export function isEventName(name: string): boolean {
   return NAME_PATTERN.test(name);

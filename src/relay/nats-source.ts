@@ -64,7 +64,7 @@ interface Owned {
 }
 
 /** The partitions of a JetStream stream, shared among the relays of a group. */
-export class NatsSource implements Source {
+class NatsSource implements Source {
   readonly #config: NatsSourceConfig;
   readonly #links: Links;
   readonly #leases: NatsLeases;

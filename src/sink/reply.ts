@@ -16,7 +16,7 @@ export interface Reply {
 /** Most bytes of a reply that are read. */
 export const REPLY_BYTES_MAX: number = 64 * 1024;
 /** Longest pause a receiver can ask for, in ms. */
-export const RETRY_AFTER_MAX_MS = 600_000;
+const RETRY_AFTER_MAX_MS = 600_000;
 const MESSAGE_CHARACTERS_MAX = 512;
 
 /** What a reply of `/sync_server` means for the batch (wire contract, section 2). */

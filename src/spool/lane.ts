@@ -288,14 +288,6 @@ export class SpoolLane {
     return this.#reader.settled;
   }
 
-  /**
-   * Number that the caller gave to the last record appended, by whatever thread. A new attendant skips what is in already.
-   * Undefined: no record had a number.
-   */
-  get lastSeq(): number | undefined {
-    return this.#reader.tail.seq;
-  }
-
   counts(): SpoolCounts {
     return {
       records: this.#reader.records,

@@ -29,7 +29,7 @@ export interface LockOwner extends ProcessIdentity {
  * For how long an owner whose pid can't be looked up (another machine or container, or a system that doesn't tell starts) counts as
  * living after it touched its lock.
  */
-export const SILENCE_MS_MAX = 60_000;
+const SILENCE_MS_MAX = 60_000;
 /** A lock without content is being written, on a disk that knows no second names. */
 const EMPTY_MS_MAX = 5000;
 const ATTEMPTS_MAX = 100;

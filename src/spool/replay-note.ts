@@ -32,7 +32,7 @@ export interface ReplayState {
   readonly heldMs: number;
 }
 
-export const REPLAY_NOTE_NAME = 'replay';
+const REPLAY_NOTE_NAME = 'replay';
 const MAGIC = 0x4e_52_4d_ff;
 const BYTES = 64;
 const CRC_AT = 4;

@@ -63,9 +63,9 @@ const FRAME_MAGIC = 0xfe_52_4d_ff;
 /** First byte of a frame, as it is in the file. */
 export const FRAME_MARK = 0xff;
 
-export const MAGIC_AT = 0;
+const MAGIC_AT = 0;
 export const CRC_AT = 4;
-export const CRC_FROM = 8;
+const CRC_FROM = 8;
 const VERSION_AT = 8;
 const HEADER_BYTES_AT = 10;
 const LANE_AT = 12;

@@ -11,7 +11,7 @@ import {
 } from '../lane/control.ts';
 import { FAILURE_REASONS, type FailureReason } from '../sink/sink.ts';
 
-export const GATE_CLOSED = 0;
+const GATE_CLOSED = 0;
 export const GATE_HALF_OPEN = 1;
 export const GATE_OPEN = 2;
 

@@ -51,7 +51,7 @@ export interface SpoolFate {
 /** Longest time records are gathered before they are written, in ms. */
 export const SPOOL_LINGER_MS = 10;
 /** With `fsync: 'interval'`, a record that is not settled so long after it went to the disk is on stable storage, in ms. */
-export const SYNC_INTERVAL_MS = 100;
+const SYNC_INTERVAL_MS = 100;
 const MIB: number = 1024 * 1024;
 const RETRY_MS = 250;
 

@@ -26,7 +26,7 @@ export interface Stage extends StageFacts {
 const TICKS_PER_SECOND = 100;
 
 /** CPU seconds a process has used, all threads; 0: there is no process. */
-export function cpuOf(pid: number | undefined): number {
+function cpuOf(pid: number | undefined): number {
   if (pid === undefined) return 0;
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
