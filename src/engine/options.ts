@@ -45,7 +45,7 @@ const OVERFLOWS: readonly OverflowPolicy[] = ['drop-newest', 'drop-oldest', 'blo
 const SPOOL_BYTES_DEFAULT: number = 1024 * MIB;
 const SEGMENT_BYTES_DEFAULT: number = 8 * MIB;
 
-/** What the four consumers share. */
+/** What consumers of every kind share. */
 type EngineShare = Pick<
   EnginePlan,
   | 'workers'
@@ -95,7 +95,7 @@ export interface OwnSink {
   /** Reads the place's options; gives the sink's module and what that is opened with. */
   readonly read: (reader: OptionReader) => { module: string; options: unknown };
   readonly attemptTimeoutMs: number;
-  /** Longest pause between two attempts, in ms; default 30 000. */
+  /** Longest pause between two attempts, in ms; default 15 000. */
   readonly retryCapMs?: number;
   /** Records of a batch, where the user does not say; default 500. */
   readonly batchRecords?: number;

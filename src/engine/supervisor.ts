@@ -85,7 +85,7 @@ export class Supervisor {
   readonly #toldDeaths = new WeakSet<object>();
   readonly #roster: ThreadRoster;
   readonly #triage: Triage;
-  /** What turns died of that somebody had begun: others of the same thread had no part in it. */
+  /** Deaths that a turn was charged with which a worker had begun: turns that only waited for that thread had no part in them. */
   readonly #chargedDeaths = new WeakSet<object>();
   readonly #deaths: Record<DeathReason, number> = {
     exit: 0,
@@ -414,12 +414,15 @@ export class Supervisor {
     else this.#postLater(seat, crashes);
   }
 
-  /** What a turn that was not accused had to do with its death. */
+  /**
+   * What a lane had to do with the end of its turn, where no lane was accused of that. The pool rejects all turns of a dead thread
+   * with the same error, in the order they were posted in.
+   */
   #verdictOn(seat: Seat, error: unknown): Verdict {
-    // A turn that fails on a living thread has nobody else to blame.
+    // The thread lives: it was the turn that failed, and no other lane had a part in it.
     if (this.#roster.isFit(seat.owner)) return placeUnderWay(seat) ?? 'head';
     if (typeof error !== 'object' || error === null) return 'sole';
-    // Nobody had begun it. The pool gives all turns of a thread the same error, in the order they were posted in.
+    // Nobody had begun the turn. If one that was begun has been charged with the same death, this one only waited.
     if (seat.owner === 0) return this.#chargedDeaths.has(error) ? 'bystander' : 'sole';
     this.#chargedDeaths.add(error);
     return 'sole';

@@ -24,8 +24,12 @@ export interface TriageParts {
 }
 
 /**
- * What a lane had to do with a death: nothing; perhaps something, or another lane did; it alone can have; it alone, and the record at
- * its head, or the one from disk that was under way.
+ * What a lane had to do with a death:
+ * - `bystander`: nothing;
+ * - `suspect`: perhaps it was this lane, perhaps another one;
+ * - `sole`: it can only have been this lane, with whichever record;
+ * - `head`: it was this lane, with the record at its head;
+ * - `disk`: it was this lane, with the record from disk that was under way.
  */
 export type Verdict = 'bystander' | 'suspect' | 'sole' | 'head' | 'disk';
 

@@ -157,7 +157,7 @@ export class LaneConsumer {
 
   /**
    * Region offset of the frame at `position`, stepping over a skip frame; -1 at `tail`.
-   * The position after the frame is `position + skipped + length`: see {@link frameAt} for the offset only.
+   * The position of the frame after it is {@link positionAfter}.
    */
   frameAt(position: number, tail: number): number {
     if (position === tail) return -1;

@@ -92,7 +92,7 @@ export const TAIL_WORD = 0;
 export const TAIL_SEQ_WORD = 1;
 /** Everything before this position is wanted without linger. */
 export const FLUSH_POSITION_WORD = 2;
-/** Number of the latest round asked for in manual mode. */
+/** Number of the latest round asked for; only consumers that deliver in rounds ask. */
 export const FLUSH_ROUND_WORD = 3;
 /** Float64 indices relative to the lane's control, inside block 0. */
 export const ACCEPTED_FLOAT = 4;

@@ -28,7 +28,7 @@ interface PromReading {
 }
 
 export interface LedgerMetricHost {
-  /** Whether the registry writes OpenMetrics, which has names without `_total`. */
+  /** Whether the registry writes OpenMetrics: counters are named without `_total` there, and buckets have exemplars. */
   isOpen(): boolean;
   readings(): ReadonlyMap<MetricsSource, Readings>;
 }

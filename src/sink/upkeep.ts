@@ -75,7 +75,8 @@ export class Upkeep {
    * Does what is due. What fails is tried again the next time, and keeps nothing else from being done.
    *
    * @param period the present day or hour, as in names
-   * @returns what failed, a file each, and whether nothing that is due was left undone, to other processes neither
+   * @returns `failures`: one for each file that something failed with; `isAllDone`: nothing that is due is left, not even what
+   *   another process is at work on
    */
   async run({ nowMs, period }: { nowMs: number; period: string }): Promise<UpkeepReport> {
     const failures: UpkeepFailure[] = [];

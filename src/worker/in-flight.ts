@@ -112,7 +112,7 @@ export class InFlight {
   finish(batch: PendingBatch): void {
     batch.isFinished = true;
     if (batch.moved > 0) {
-      // Those that had to give way meanwhile have no other fate, and fates of later ones may have waited for them.
+      // Records that had to give way meanwhile are final now; this may settle later ones whose fate is known.
       this.spool?.release();
       this.#settleMoved();
     }
