@@ -55,12 +55,12 @@ class Recording {
         this.#written += count;
         const texts = Array.from({ length: count }, (_, index) => textOf(from + index));
         assert.deepEqual(lane.append(recordsOf(texts, from)), { written: count });
-        assert.equal(lane.durablePosition, this.#written);
+        assert.equal(lane.durableNumber, this.#written);
         this.#durable = this.#written;
       } else if (draw < 9) {
         const batch = lane.peek({ maxRecords: 1 + random(12), maxBytes: 4096 });
         if (batch === undefined) continue;
-        this.#settled = batch.position;
+        this.#settled = batch.nextNumber;
         lane.settle(batch);
       } else {
         if (random(2) === 0) lane.close();
@@ -147,7 +147,7 @@ function recover(before: readonly Call[], { last, torn, end, random }: End): voi
   if (end === 'power cut') disk.losePower(() => random(2 ** 30) / 2 ** 30);
   const where = `${end} in ${last.name} (call ${before.length}), ${torn} bytes of it done`;
   const lane = laneOn(disk);
-  const first = lane.settledPosition;
+  const first = lane.settledNumber;
   const { texts } = drain(lane);
   const numbers = texts.map((text) => (JSON.parse(text) as { n: number }).n);
   assert.ok(first <= last.settled, `${where}: ${first} was not settled`);

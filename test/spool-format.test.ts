@@ -200,7 +200,7 @@ class ListModel {
     end();
     this.#disk.fails = undefined;
     this.#lane = this.#open();
-    assert.equal(this.#lane.position - this.#lane.settledPosition, this.#list.length);
+    assert.equal(this.#lane.nextNumber - this.#lane.settledNumber, this.#list.length);
   }
 
   finish(): void {
@@ -258,14 +258,14 @@ test('a power cut takes no record that was on stable storage', () => {
             fsync: 'batch',
             segmentBytes: 2048,
           });
-          assert.ok(lane.position >= end, `${lane.position} of ${end} records are known`);
-          end = lane.position;
+          assert.ok(lane.nextNumber >= end, `${lane.nextNumber} of ${end} records are known`);
+          end = lane.nextNumber;
           for (const { kind, amount } of steps) {
             if (kind === 'append') {
               const texts = Array.from({ length: amount }, (_, index) => `{"n":${end + index}}`);
               assert.deepEqual(lane.append(recordsOf(texts, end)), { written: amount });
               end += amount;
-              assert.equal(lane.durablePosition, end);
+              assert.equal(lane.durableNumber, end);
               continue;
             }
             const batch = lane.peek({ maxRecords: amount + 1, maxBytes: 4096 });
@@ -273,12 +273,12 @@ test('a power cut takes no record that was on stable storage', () => {
             assert.equal(batch.lost, 0);
             assert.ok(batch.first <= settled, 'no record is passed over');
             lane.settle(batch);
-            settled = Math.max(settled, batch.position);
+            settled = Math.max(settled, batch.nextNumber);
           }
           disk.losePower(random);
         }
         const lane = openLane('/run', { fileSystem: disk.fileSystem, segmentBytes: 2048 });
-        const first = lane.settledPosition;
+        const first = lane.settledNumber;
         assert.ok(first <= settled);
         const { texts, lost } = drain(lane);
         assert.equal(lost, 0);
@@ -310,7 +310,7 @@ class IntervalModel {
 
   readonly steps = {
     append: (amount: number) => {
-      const from = this.#lane.position;
+      const from = this.#lane.nextNumber;
       const texts = Array.from({ length: amount }, (_, index) => textOf(from + index));
       assert.deepEqual(this.#lane.append(recordsOf(texts, from)), { written: amount });
       texts.forEach((_, index) => void this.#appended.set(from + index, this.#nowMs));
@@ -319,9 +319,9 @@ class IntervalModel {
       const batch = this.#lane.peek({ maxRecords: amount + 1, maxBytes: 4096 });
       if (batch === undefined) return;
       this.#lane.settle(batch);
-      this.#settled = batch.position;
+      this.#settled = batch.nextNumber;
       for (const number of this.#appended.keys()) {
-        if (number < batch.position) this.#appended.delete(number);
+        if (number < batch.nextNumber) this.#appended.delete(number);
       }
     },
     /** Its thread dies: another one goes on. */
@@ -358,7 +358,7 @@ class IntervalModel {
           const firsts = fileSystem.list(dirname(path)).flatMap((name) => {
             return parseSegmentName(name)?.first ?? [];
           });
-          this.#removedTo = Math.min(...firsts, this.#lane.position);
+          this.#removedTo = Math.min(...firsts, this.#lane.nextNumber);
         },
       },
       clock: { nowMs: () => this.#nowMs, monotonicMs: () => this.#nowMs },
@@ -375,7 +375,7 @@ class IntervalModel {
     const removedTo = this.#removedTo;
     this.#settled = 0;
     this.#lane = this.#open();
-    const first = this.#lane.settledPosition;
+    const first = this.#lane.settledNumber;
     const { texts } = drain(this.#lane);
     const numbers = texts.map((text) => (JSON.parse(text) as { n: number }).n);
     assert.deepEqual(texts, numbers.map(textOf));
@@ -391,7 +391,7 @@ class IntervalModel {
     }
     this.#appended.clear();
     this.#removedTo = 0;
-    this.#settled = this.#lane.position;
+    this.#settled = this.#lane.nextNumber;
   }
 }
 

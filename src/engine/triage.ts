@@ -193,8 +193,8 @@ export class Triage {
    */
   judge(seat: Seat, otherwise: Verdict, error: unknown): number {
     const patient = this.#patientOf(seat);
-    const wasBegun = patient.verdict !== undefined;
-    if (!wasBegun && this.#trial?.seat === seat) this.#trial = undefined;
+    const wasAccused = patient.verdict !== undefined;
+    if (!wasAccused && this.#trial?.seat === seat) this.#trial = undefined;
     const verdict = patient.verdict ?? otherwise;
     patient.verdict = undefined;
     if (verdict === 'bystander') return 0;

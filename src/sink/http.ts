@@ -72,7 +72,8 @@ export class HttpSink implements Sink {
     const facts: AttemptFacts = { status: 0, durationMs: 0 };
     let exchange: Exchange | undefined;
     try {
-      const request = this.#config.kind === 'debug' ? this.#debugRequest(batch) : this.#sync(batch);
+      const request =
+        this.#config.kind === 'debug' ? this.#debugRequest(batch) : this.#syncRequest(batch);
       facts.bodyMs = performance.now() - startMs;
       exchange = new Exchange(signal);
       const { origin } = this.#config.endpoint;
@@ -103,7 +104,7 @@ export class HttpSink implements Sink {
     }
   }
 
-  #sync(batch: Batch): {
+  #syncRequest(batch: Batch): {
     path: string;
     body: Buffer<ArrayBuffer>;
     headers: Record<string, string>;

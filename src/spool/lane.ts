@@ -246,7 +246,7 @@ export class SpoolLane {
     return this.#isSyncDue() ? this.sync() : undefined;
   }
 
-  /** Puts all that was appended on stable storage. A failure means that {@link durablePosition} has not moved. */
+  /** Puts all that was appended on stable storage. A failure means that {@link durableNumber} has not moved. */
   sync(): DiskFailure | undefined {
     try {
       this.#sync();
@@ -272,19 +272,19 @@ export class SpoolLane {
     return records;
   }
 
-  /** Number after the last record that was appended. */
-  get position(): number {
+  /** Number that the next record will have. */
+  get nextNumber(): number {
     return this.#reader.tail.number;
   }
 
   /** Every record below this number is settled, or on stable storage for certain. */
-  get durablePosition(): number {
+  get durableNumber(): number {
     const { doubt, settled } = this.#reader;
     return Math.max(settled, Math.min(this.#synced.number, doubt?.from ?? Number.MAX_VALUE));
   }
 
   /** Every record below this number is settled. */
-  get settledPosition(): number {
+  get settledNumber(): number {
     return this.#reader.settled;
   }
 

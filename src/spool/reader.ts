@@ -30,7 +30,7 @@ export interface SpoolBatch {
   /** Records right before the first one that damage took. Only if there are some may `count` be 0. */
   readonly lost: number;
   /** Number after the last record. */
-  readonly position: number;
+  readonly nextNumber: number;
   readonly oldestMs: number;
 }
 
@@ -132,7 +132,7 @@ export class LaneReader {
     const batch = collector.finish(this.#parts.lane, { from, end: this.tail.number });
     if (collector.count > 0) {
       const { sequence, nextAt } = collector;
-      this.#mark({ number: batch.position, sequence, at: nextAt });
+      this.#mark({ number: batch.nextNumber, sequence, at: nextAt });
       if (batch.first === this.#settled) this.#setHead(batch.first, batch.oldestMs);
     }
     return batch;
@@ -353,7 +353,7 @@ class Collector {
       stamps: this.#stamps.subarray(0, this.count),
       first,
       lost: first - from,
-      position: first + this.count,
+      nextNumber: first + this.count,
       oldestMs: this.count === 0 ? 0 : (this.#stamps[0] ?? 0),
     };
   }

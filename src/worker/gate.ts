@@ -67,7 +67,7 @@ export class Gate {
   ): Promise<boolean> {
     for (;;) {
       if (this.#control.mode === MODE_STOP || !isWanted()) return false;
-      const waitMs = this.#waitMs();
+      const waitMs = this.#claimOrWaitMs();
       if (waitMs <= 0) return true;
       await this.wait(Math.min(waitMs, LOOK_AGAIN_MS, untilMs - performance.now()));
     }
@@ -147,7 +147,11 @@ export class Gate {
     return left > 2 ** 30 ? 0 : left;
   }
 
-  #waitMs(): number {
+  /**
+   * Ms until it makes sense to ask again. Not above 0: an attempt is allowed, and where the receiver is taken for dead, the probe
+   * is the caller's from now on.
+   */
+  #claimOrWaitMs(): number {
     const words = this.#control.words;
     const pauseMs = this.#msUntil(Atomics.load(words, GATE_PAUSE_UNTIL));
     if (pauseMs > 0 || !this.#breaks) return pauseMs;

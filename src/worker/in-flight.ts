@@ -21,13 +21,13 @@ import { LaneSpool } from './lane-spool.ts';
 import type { TurnTools } from './turn-tools.ts';
 
 /** Records that were not delivered. */
-export interface Trouble {
+export interface Shortfall {
   readonly kind: 'refused' | 'expired';
   readonly reason: string;
 }
 
 /** What became of records. */
-interface Verdict {
+interface Fate {
   readonly counter: number;
   readonly reason: string;
 }
@@ -44,7 +44,7 @@ export class InFlight {
   readonly #pool: BatchPool;
   readonly #batches: PendingBatch[] = [];
   #isFenced = false;
-  #trouble: Trouble | undefined;
+  #shortfall: Shortfall | undefined;
 
   constructor(lane: LaneConsumer, tools: TurnTools, pool: BatchPool) {
     this.#lane = lane;
@@ -86,13 +86,13 @@ export class InFlight {
     return this.#batches.every(({ committed, count }) => committed >= count);
   }
 
-  /** The gravest trouble since {@link forgetTrouble}: a refusal before records whose attempts ran out. */
-  get trouble(): Trouble | undefined {
-    return this.#trouble;
+  /** The gravest shortfall since {@link forgetShortfall}: a refusal before records whose attempts ran out. */
+  get shortfall(): Shortfall | undefined {
+    return this.#shortfall;
   }
 
-  forgetTrouble(): void {
-    this.#trouble = undefined;
+  forgetShortfall(): void {
+    this.#shortfall = undefined;
   }
 
   /** Takes a batch that goes out. */
@@ -259,7 +259,7 @@ export class InFlight {
     const span = { from: Math.max(whole.from, batch.moved), to: whole.to };
     batch.outcomes.fill(counter, span.from, span.to);
     batch.sentBytes += facts.sentBytes;
-    if (counter !== DELIVERED) this.#noteTrouble(counter, facts.reason);
+    if (counter !== DELIVERED) this.#noteShortfall(counter, facts.reason);
     if (counter === DELIVERED) {
       this.#tools.ledger.observe('batch_sent_bytes', facts.sentBytes);
       this.#observeAges('delivery_seconds', batch, span);
@@ -283,9 +283,9 @@ export class InFlight {
     }
   }
 
-  #noteTrouble(counter: number, reason: string): void {
-    if (this.#trouble?.kind === 'refused') return;
-    this.#trouble = { kind: counter === REJECTED ? 'refused' : 'expired', reason };
+  #noteShortfall(counter: number, reason: string): void {
+    if (this.#shortfall?.kind === 'refused') return;
+    this.#shortfall = { kind: counter === REJECTED ? 'refused' : 'expired', reason };
   }
 
   /** Number of the lane within the engine. */
@@ -321,7 +321,7 @@ export class InFlight {
     }
   }
 
-  #notify(batch: PendingBatch, { from, to }: Span, { counter, reason }: Verdict): void {
+  #notify(batch: PendingBatch, { from, to }: Span, { counter, reason }: Fate): void {
     this.#tools.onSettled({
       region: this.#lane.region.id,
       lane: this.#lane.lane,

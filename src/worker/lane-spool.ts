@@ -164,14 +164,14 @@ export class LaneSpool {
     const { change } = this.#parts;
     change((state) => {
       const end = state.count(SPOOL_END);
-      const gaveWay = Math.min(file.settledPosition, end) - state.count(SPOOL_SETTLED);
-      if (gaveWay > 0) this.#giveUp(state, gaveWay, OVERFLOW_OLDEST);
-      if (file.settledPosition > end) {
+      const gaveWay = Math.min(file.settledNumber, end) - state.count(SPOOL_SETTLED);
+      if (gaveWay > 0) this.#settleFront(state, gaveWay, OVERFLOW_OLDEST);
+      if (file.settledNumber > end) {
         // Void records gave way, too: the numbers go on behind them, and the ring still has the records.
-        state.counters[SPOOL_END] = file.settledPosition;
-        state.counters[SPOOL_SETTLED] = file.settledPosition;
+        state.counters[SPOOL_END] = file.settledNumber;
+        state.counters[SPOOL_SETTLED] = file.settledNumber;
       }
-      const missing = state.count(SPOOL_END) - file.position;
+      const missing = state.count(SPOOL_END) - file.nextNumber;
       if (missing > 0) {
         state.add(SPOOL_END, -missing);
         state.addFate(CORRUPT, missing);
@@ -183,8 +183,8 @@ export class LaneSpool {
     this.#oldestMs = this.records > 0 ? file.counts().oldestMs || Date.now() : 0;
   }
 
-  /** Records at the front that left without having been handed out. */
-  #giveUp(state: Settlement, records: number, counter: number): void {
+  /** The first so many records that are not settled have the fate of this counter, and are in the spool no more. */
+  #settleFront(state: Settlement, records: number, counter: number): void {
     state.addFate(counter, records);
     state.add(UNSPOOLED, records);
     state.add(SPOOL_SETTLED, records);
@@ -209,7 +209,7 @@ export class LaneSpool {
     if (file === undefined || from >= batch.count) return from;
     const ageMs = (this.#parts.lane.region.nowMs() - (batch.stamps[from] ?? 0)) | 0;
     const stampMs = Date.now() - Math.max(0, ageMs);
-    const before = file.position;
+    const before = file.nextNumber;
     const result = file.append({
       text: batch.text.bytes,
       starts: batch.starts,
@@ -233,7 +233,7 @@ export class LaneSpool {
   noteAppended(state: Settlement): void {
     const file = this.#file;
     if (file === undefined) return;
-    state.counters[SPOOL_END] = file.position;
+    state.counters[SPOOL_END] = file.nextNumber;
     this.#write(state, file);
   }
 
@@ -261,10 +261,10 @@ export class LaneSpool {
 
   #countGaveWay(): void {
     const file = this.#file;
-    if (file === undefined || file.settledPosition <= this.#settled) return;
+    if (file === undefined || file.settledNumber <= this.#settled) return;
     this.#parts.change((state) => {
-      const gaveWay = file.settledPosition - state.count(SPOOL_SETTLED);
-      if (gaveWay > 0) this.#giveUp(state, gaveWay, OVERFLOW_OLDEST);
+      const gaveWay = file.settledNumber - state.count(SPOOL_SETTLED);
+      if (gaveWay > 0) this.#settleFront(state, gaveWay, OVERFLOW_OLDEST);
       this.#write(state, file);
     });
   }
@@ -289,8 +289,8 @@ export class LaneSpool {
       const settled = state.count(SPOOL_SETTLED);
       if (number <= settled) return;
       const lost = Math.max(0, Math.min(first, number) - settled);
-      if (lost > 0) this.#giveUp(state, lost, CORRUPT);
-      this.#giveUp(state, number - settled - lost, counter);
+      if (lost > 0) this.#settleFront(state, lost, CORRUPT);
+      this.#settleFront(state, number - settled - lost, counter);
       state.add(SENT_BYTES, sentBytes);
       this.#write(state, file);
     });

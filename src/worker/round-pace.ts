@@ -31,15 +31,15 @@ export class RoundPace implements Pace {
   async step(): Promise<TurnEnd | undefined> {
     const round = this.#rounds.asked;
     if (round === undefined) return this.#rest();
-    this.#inFlight.forgetTrouble();
+    this.#inFlight.forgetShortfall();
     const end = await this.#sendUntil(this.#lane.loadFlushPosition());
     if (end.kind === 'stopped') return 'stopped';
-    const { trouble } = this.#inFlight;
+    const { shortfall } = this.#inFlight;
     if (end.kind === 'kept') this.#rounds.end(round, ROUND_KEPT, end.message);
-    else if (trouble === undefined) this.#rounds.end(round, ROUND_DONE);
+    else if (shortfall === undefined) this.#rounds.end(round, ROUND_DONE);
     else {
-      const code = trouble.kind === 'refused' ? ROUND_REJECTED : ROUND_KEPT;
-      this.#rounds.end(round, code, trouble.reason);
+      const code = shortfall.kind === 'refused' ? ROUND_REJECTED : ROUND_KEPT;
+      this.#rounds.end(round, code, shortfall.reason);
     }
     return undefined;
   }
