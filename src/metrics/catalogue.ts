@@ -5,6 +5,7 @@ import {
   type WorkerHistogram,
 } from '../lane/ledger.ts';
 import type { LaneReading, Readings, ThreadReading } from '../lane/readings.ts';
+import { getOrMake } from './memo.ts';
 
 /** How a cluster's primary makes one value of its processes' values. */
 export type Aggregator = 'sum' | 'max' | 'min' | 'first';
@@ -50,13 +51,11 @@ const knownLabels = new Map<string, Map<string, Labels>>();
 
 /** The same object for the same label: whoever writes it down can remember its text. */
 function labelled(label: string, value: string): Labels {
-  const values = knownLabels.get(label) ?? new Map<string, Labels>();
-  const known = values.get(value);
-  if (known !== undefined) return known;
-  if (values.size >= LABELS_MAX) values.clear();
-  const made = Object.freeze({ [label]: value });
-  knownLabels.set(label, values.set(value, made));
-  return made;
+  const values = getOrMake(knownLabels, label, () => new Map<string, Labels>());
+  return getOrMake(values, value, () => {
+    if (values.size >= LABELS_MAX) values.clear();
+    return Object.freeze({ [label]: value });
+  });
 }
 
 function value(

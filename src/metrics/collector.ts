@@ -2,7 +2,8 @@ import { Counter, Gauge, type Metric as PromMetric, Registry } from 'prom-client
 import type { Readings } from '../lane/readings.ts';
 import { CATALOGUE } from './catalogue.ts';
 import { Exposition } from './exposition.ts';
-import { known, LedgerMetric } from './ledger-metric.ts';
+import { LedgerMetric } from './ledger-metric.ts';
+import { getOrMake } from './memo.ts';
 import type { MetricsSource } from './source.ts';
 import type { ValueOf } from './value-of.ts';
 
@@ -30,11 +31,7 @@ export class MetricsCollector {
 
   /** The collector of a registry; of one of its own without. */
   static of(registry: Registry = new LedgerRegistry()): MetricsCollector {
-    const known = collectors.get(registry);
-    if (known !== undefined) return known;
-    const made = new MetricsCollector(registry);
-    collectors.set(registry, made);
-    return made;
+    return getOrMake(collectors, registry, () => new MetricsCollector(registry));
   }
 
   /** Adds a client and returns a function that takes it out again. */
@@ -59,7 +56,7 @@ export class MetricsCollector {
     for (const metric of CATALOGUE) {
       if (this.registry.getSingleMetric(metric.name) !== undefined) continue;
       const made = new LedgerMetric(metric, {
-        isOpen: () => isOpen(this.registry),
+        writesOpenMetrics: () => writesOpenMetrics(this.registry),
         readings: () => this.look(),
       });
       // prom-client's type lists its own four classes; its registry wants no more than what ours has.
@@ -81,7 +78,7 @@ export class MetricsCollector {
 
 const OPEN_METRICS = Registry.OPENMETRICS_CONTENT_TYPE;
 
-function isOpen({ contentType }: Registry): boolean {
+function writesOpenMetrics({ contentType }: Registry): boolean {
   return String(contentType) === OPEN_METRICS;
 }
 
@@ -90,7 +87,7 @@ class LedgerRegistry extends Registry {
   readonly #exposition = new Exposition(this);
 
   override metrics(): Promise<string> {
-    return isOpen(this) ? super.metrics() : this.#exposition.text();
+    return writesOpenMetrics(this) ? super.metrics() : this.#exposition.text();
   }
 }
 
@@ -98,8 +95,8 @@ const expositions = new WeakMap<Registry, Exposition>();
 
 /** The text of a registry, as its `metrics()` gives it; that of clients' metrics at less cost. */
 export function textOf(registry: MetricsRegistry): Promise<string> {
-  if (registry instanceof LedgerRegistry || isOpen(registry)) return registry.metrics();
-  return known(expositions, registry, () => new Exposition(registry)).text();
+  if (registry instanceof LedgerRegistry || writesOpenMetrics(registry)) return registry.metrics();
+  return getOrMake(expositions, registry, () => new Exposition(registry)).text();
 }
 
 export function newRegistry(): MetricsRegistry {

@@ -1,6 +1,7 @@
 import type { Exemplar } from '../lane/ledger.ts';
 import type { Readings } from '../lane/readings.ts';
 import type { HistogramSample, Metric } from './catalogue.ts';
+import { getOrMake } from './memo.ts';
 import type { MetricsSource } from './source.ts';
 
 export type PromLabels = Readonly<Record<string, string | number>>;
@@ -29,7 +30,7 @@ interface PromReading {
 
 export interface LedgerMetricHost {
   /** Whether the registry writes OpenMetrics: counters are named without `_total` there, and buckets have exemplars. */
-  isOpen(): boolean;
+  writesOpenMetrics(): boolean;
   readings(): ReadonlyMap<MetricsSource, Readings>;
 }
 
@@ -126,7 +127,7 @@ export class LedgerMetric {
   #reading(values: readonly PromValue[]): PromReading {
     const { help, type, aggregator } = this;
     // OpenMetrics writes counters without their ending, and prom-client adds it to their samples.
-    const isStem = type === 'counter' && this.#host.isOpen();
+    const isStem = type === 'counter' && this.#host.writesOpenMetrics();
     const name = isStem ? this.name.replace(/_total$/, '') : this.name;
     return { name, help, type, aggregator, values };
   }
@@ -137,7 +138,7 @@ export class LedgerMetric {
   ): void {
     const metric = this.#metric;
     if (metric.type === 'histogram') {
-      const hasExemplars = this.#host.isOpen();
+      const hasExemplars = this.#host.writesOpenMetrics();
       for (const sample of metric.read(readings)) {
         addHistogram(values, { name: metric.name, hasExemplars, source, sample });
       }
@@ -153,22 +154,9 @@ const series = new WeakMap<MetricsSource, WeakMap<PromLabels, PromLabels>>();
 
 /** Labels with those of the source: the same object at each scrape, because prom-client remembers its text. */
 function seriesOf(source: MetricsSource, labels: PromLabels): PromLabels {
-  const ofSource = known(series, source, () => new WeakMap<PromLabels, PromLabels>());
+  const ofSource = getOrMake(series, source, () => new WeakMap<PromLabels, PromLabels>());
   const { client, consumer } = source;
-  return known(ofSource, labels, () => Object.freeze({ client, consumer, ...labels }));
-}
-
-/** What is kept for a key; made if there is nothing yet. */
-export function known<Key extends WeakKey, Value>(
-  map: Pick<WeakMap<Key, Value>, 'get' | 'set'>,
-  key: Key,
-  make: () => Value,
-): Value {
-  const present = map.get(key);
-  if (present !== undefined) return present;
-  const made = make();
-  map.set(key, made);
-  return made;
+  return getOrMake(ofSource, labels, () => Object.freeze({ client, consumer, ...labels }));
 }
 
 interface NamedHistogram {
@@ -211,8 +199,8 @@ function bucketsOf(
   { labels, reading }: HistogramSample,
 ): { readonly labels: PromLabels; readonly buckets: readonly PromLabels[] } {
   const shared = seriesOf(source, labels);
-  const ofSeries = known(bucketLabels, shared, () => new WeakMap());
-  const buckets = known(ofSeries, reading.bounds, () =>
+  const ofSeries = getOrMake(bucketLabels, shared, () => new WeakMap());
+  const buckets = getOrMake(ofSeries, reading.bounds, () =>
     [...reading.bounds, '+Inf'].map((le) => Object.freeze({ le, ...shared })),
   );
   return { labels: shared, buckets };
