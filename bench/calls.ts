@@ -160,6 +160,7 @@ class RingTracker extends Tracker {
         post() {},
         tend() {},
         isOpen: () => true,
+        lateCalls: () => 'throw',
         isOver: () => false,
         onError(error: Error) {
           throw error;

@@ -144,11 +144,15 @@ export class Analytics<Plan extends TrackingPlan = TrackingPlan> extends Tracker
 
   /**
    * Closes this client at SIGTERM or SIGINT, then ends the process with code 0: for servers without a shutdown of their
-   * own. What can't be delivered in the time goes to the spool if there is one. A second signal ends the process at once.
+   * own. What can't be delivered in the time goes to the spool if there is one. Calls that come meanwhile return false and count as
+   * wrong (reason `closed`); none throws. A second signal ends the process at once.
    */
   closeOnSignals(options: SignalOptions = {}): void {
     this.#leaveSignals();
-    this.#leaveSignals = closeOnSignals((timeoutMs) => this.close({ timeoutMs }), options);
+    this.#leaveSignals = closeOnSignals((timeoutMs) => {
+      this.#engine.noteSignal();
+      return this.close({ timeoutMs });
+    }, options);
   }
 
   /**

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { after, before, beforeEach, test } from 'node:test';
-import { Analytics, AsyncBatchConsumer, LoggingConsumer, type Stats } from '../src/index.ts';
+import { fileURLToPath } from 'node:url';
+import {
+  Analytics,
+  AsyncBatchConsumer,
+  LoggingConsumer,
+  type SettledOutcome,
+  type Stats,
+} from '../src/index.ts';
 import {
   assertBalanced,
   newDirectory,
@@ -341,4 +350,52 @@ test('onSettled hears of every record once, whatever became of it', async () => 
   assert.equal(counts.get('dropped'), 100);
   assert.equal(counts.get('delivered'), 900);
   assert.equal(stats.dropped.invalid, 100);
+});
+
+// Goal: a game loop does not know that the process is about to end, and must not die of that. Method: a server that tracks in each tick,
+// and on another thread, while a signal closes its client and answers take their time.
+for (const validation of ['throw', 'drop']) {
+  test(`closeOnSignals() ends a server that goes on tracking (${validation})`, async () => {
+    await receiver.setFaults([{ action: { kind: 'delay', ms: 300 }, requests: 3 }]);
+    const program = fileURLToPath(new URL('./programs.js', import.meta.url));
+    const child = fork(program, ['signal-busy', receiver.url, validation], {
+      execArgv: [],
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    });
+    let output = '';
+    child.stdout?.on('data', (part: Buffer) => {
+      output += part.toString('utf8');
+    });
+    await once(child, 'message');
+    await until(async () => (await receiver.snapshot()).unique > 100, 'records arrive');
+    child.kill('SIGTERM');
+    const [code] = (await once(child, 'close')) as [number | null];
+    assert.equal(code, 0, output);
+    const { stats, told } = JSON.parse(output) as { stats: Stats; told: string[] };
+    assertBalanced(stats);
+    assert.equal(stats.delivered, stats.accepted);
+    assert.equal((await receiver.snapshot()).unique, stats.accepted);
+    assert.ok(stats.dropped.invalid > 0, 'calls came late, and were counted');
+    assert.equal(told.filter((one) => one === 'MILLRACE_CLOSED').length, 1);
+  });
+}
+
+test("under validation 'drop' a call during close() is counted, and one after it throws", async () => {
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }), {
+    validation: 'drop',
+    onError: () => {},
+  });
+  ta.track({ accountId: 'u', event: 'e' });
+  const closing = ta.close();
+  const outcomes: SettledOutcome[] = [];
+  assert.equal(
+    ta.track({ accountId: 'u', event: 'late', onSettled: (outcome) => outcomes.push(outcome) }),
+    false,
+  );
+  const metrics = await ta.register.metrics();
+  assert.match(metrics, /invalid_total\{[^}]*reason="closed"[^}]*\} 1\n/);
+  assertBalanced(await closing);
+  assert.deepEqual([ta.stats().delivered, ta.stats().dropped.invalid], [1, 1]);
+  assert.equal(outcomes[0]?.state, 'dropped');
+  assert.throws(() => ta.track({ accountId: 'u', event: 'e' }), { code: 'MILLRACE_CLOSED' });
 });

@@ -56,6 +56,7 @@ class Writer {
     uuid: true,
     definitions: new DefinitionLog(this.region),
     onDynamicError: () => {},
+    onWarning: () => {},
   });
   readonly #target = writeTarget(this.region.memory as unknown as ArrayBuffer);
 

@@ -6,18 +6,25 @@ interface Job {
   readonly id: number;
   readonly count: number;
   readonly ends: 'flush' | 'exit' | 'wait-for-close';
+  /** Wrong calls at first. */
+  readonly wrong?: number;
+  /** Length of a text in each record; 0: there is none. */
+  readonly text?: number;
 }
 
 /** A thread of the game: tracks through a port, and ends as it is told. */
-const { port, id, count, ends } = workerData as Job;
-const ta = Analytics.attach(port);
+const { port, id, count, ends, wrong = 0, text = 0 } = workerData as Job;
+const ta = Analytics.attach(port, wrong > 0 ? { onError: () => {} } : {});
+for (let call = 0; call < wrong; call += 1)
+  ta.track({ event: 'e' } as { event: string; accountId: string });
+const more = text > 0 ? { text: 'x'.repeat(text) } : {};
 let accepted = 0;
 let outcomes = 0;
 for (let index = 0; index < count; index += 1) {
   const isIn = ta.track({
     accountId: `t${id}u${index % 5}`,
     event: 'e',
-    properties: { index },
+    properties: { index, ...more },
     onSettled: () => {
       outcomes += 1;
     },

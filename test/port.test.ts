@@ -122,6 +122,34 @@ test(`threads terminated at any moment leave nothing stuck and nothing uncounted
   }
 });
 
+// Method: wrong calls, long texts and calls that are timed, on another thread; its numbers stay when the thread is gone.
+test('what another thread does wrong is counted like what this one does', async () => {
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A', lanes: 2 }), {
+    validation: 'drop',
+    onError: () => {},
+  });
+  const value = async (name: string) => {
+    const line = (await ta.register.metrics()).split('\n').find((one) => one.startsWith(name));
+    return Number(line?.split(' ').at(-1));
+  };
+  assert.equal(ta.track({} as { event: string }), false);
+  const thread = startThread(ta, { id: 1, count: 640, ends: 'flush', wrong: 10, text: 3000 });
+  await once(thread, 'message');
+  const look = async () => ({
+    invalid: ta.stats().dropped.invalid,
+    warned: await value('millrace_records_warned_total'),
+    timed: await value('millrace_track_duration_seconds_count'),
+  });
+  const found = { invalid: 11, warned: 640, timed: 10 };
+  assert.deepEqual(await look(), found);
+  await thread.terminate();
+  await until(async () => !(await ta.register.metrics()).includes('lane="2"'), 'it is forgotten');
+  assert.deepEqual(await look(), found);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 640);
+});
+
 test('calls after the engine has closed are refused in other threads, too', async () => {
   const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }));
   const thread = startThread(ta, { id: 1, count: 100, ends: 'wait-for-close' });

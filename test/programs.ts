@@ -1,9 +1,10 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { Worker } from 'node:worker_threads';
 import { AggregatorRegistry } from 'prom-client';
 import { resolveZone, TIME_TEXT_BYTES, TimeText } from '../src/codec/time-text.ts';
 import {
@@ -34,6 +35,7 @@ const programs: Readonly<Record<string, (args: readonly string[]) => Promise<voi
   replay: replaySpool,
   'spool-beside': spoolBeside,
   'spool-forever': spoolForever,
+  'signal-busy': trackThroughSignal,
   'spool-signal': spoolAndWait,
   'write-clocked': writeClocked,
   'write-files': writeFiles,
@@ -406,6 +408,27 @@ async function spoolInCluster([
   );
   send({ codes });
   process.channel?.unref();
+}
+
+/** A server that tracks in each tick, on a thread of its own as well, whatever comes; at its end it writes its account. */
+function trackThroughSignal([url = '', validation = '']: readonly string[]): void {
+  const told: string[] = [];
+  const ta = new Analytics(consumerOf('async', url, { workers: 1 }), {
+    validation: validation as 'throw' | 'drop',
+    onError: ({ code }) => told.push(code),
+  });
+  ta.closeOnSignals({ timeoutMs: 20_000 });
+  const port = ta.port();
+  const job = { port, id: 1, count: Number.POSITIVE_INFINITY, ends: 'exit' };
+  new Worker(new URL('./port-thread.js', import.meta.url), {
+    workerData: job,
+    transferList: [port],
+  });
+  setInterval(() => {
+    for (let call = 0; call < 5; call += 1) ta.track({ accountId: `u${call}`, event: 'tick' });
+  }, 1);
+  process.on('exit', () => writeSync(1, JSON.stringify({ stats: ta.stats(), told })));
+  send({ tracks: true });
 }
 
 /** Tracks a thousand records and lives on until a signal comes. */

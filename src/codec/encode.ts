@@ -99,6 +99,8 @@ export interface EncoderOptions {
   readonly definitions: DefinitionLog;
   /** Hears of dynamic super properties that could not be carried; the record goes without them. */
   readonly onDynamicError: (error: unknown) => void;
+  /** Hears of each value that is sent though the receiver may cut it. */
+  readonly onWarning: () => void;
 }
 
 /** The frame does not fit before the limit; what was written is void. */
@@ -160,14 +162,10 @@ export class FrameEncoder {
     this.#onDynamicError = options.onDynamicError;
     this.#shapes = new ShapeTable(options.checks);
     this.#dynamicShapes = new ShapeTable(options.checks);
-    this.#writer = new ValueWriter(options.checks, new ShapeTable(options.checks));
+    const { checks, onWarning } = options;
+    this.#writer = new ValueWriter(checks, new ShapeTable(checks), onWarning);
     // The first random bytes of a process take milliseconds: better now than in the first call.
     if (options.uuid) this.#fillPool();
-  }
-
-  /** Values sent though the receiver may cut them. */
-  get warnings(): number {
-    return this.#writer.warnings;
   }
 
   /**

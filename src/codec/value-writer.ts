@@ -35,6 +35,7 @@ function startOfYearOne(): number {
 export class ValueWriter {
   readonly #strict: boolean;
   readonly #nested: ShapeTable;
+  readonly #onWarning: () => void;
   #target: WriteTarget;
   #bytes: Uint8Array;
   #view: DataView;
@@ -42,12 +43,16 @@ export class ValueWriter {
   #limit = 0;
   /** Place of the next byte. May be set back to undo what was written since. */
   at = 0;
-  /** Values that were sent though the receiver may cut them (long texts, huge numbers). */
-  warnings = 0;
 
-  constructor(checks: 'strict' | 'none', nested: ShapeTable) {
+  /** @param onWarning hears of each value that is sent though the receiver may cut it (long texts, huge numbers) */
+  constructor(
+    checks: 'strict' | 'none',
+    nested: ShapeTable,
+    onWarning: () => void = () => undefined,
+  ) {
     this.#strict = checks === 'strict';
     this.#nested = nested;
+    this.#onWarning = onWarning;
     this.#target = writeTarget(new ArrayBuffer(0));
     const { bytes, view, buffer } = this.#target;
     this.#bytes = bytes;
@@ -144,7 +149,7 @@ export class ValueWriter {
       return;
     }
     const written = this.#buffer.write(text, textAt, this.#limit - textAt, 'utf8');
-    if (written > STRING_WARN_BYTES) this.warnings += 1;
+    if (written > STRING_WARN_BYTES) this.#onWarning();
     if (headerBytes === 2) {
       this.#bytes[at] = 0xd9;
       this.#bytes[at + 1] = written;
@@ -170,7 +175,7 @@ export class ValueWriter {
       return true;
     }
     if (!Number.isFinite(value)) return this.#refuse(name, value, 'must be a finite number');
-    this.warnings += 1;
+    this.#onWarning();
     this.at = writeDouble(this.#target, this.at, value);
     return true;
   }

@@ -6,19 +6,10 @@ import {
   REFERENCE_CODEC_WORD,
   WORKER_SLOTS,
 } from '../lane/control.ts';
-import {
-  CALL_BOUNDS_SECONDS,
-  CALL_BUCKETS_FLOAT,
-  CALL_SUM_FLOAT,
-  PRODUCER_FLOATS_AT,
-} from '../lane/layout.ts';
-import {
-  type HistogramReading,
-  LedgerReader,
-  type LedgerSlot,
-  WORKER_COUNTERS,
-} from '../lane/ledger.ts';
+import { LedgerReader, type LedgerSlot, WORKER_COUNTERS } from '../lane/ledger.ts';
+import { ProducerCounts } from '../lane/producer-counts.ts';
 import type { LaneReading, Readings, ThreadReading } from '../lane/readings.ts';
+import type { Region } from '../lane/region.ts';
 import {
   BACKLOGS_DONE,
   CORRUPT,
@@ -92,6 +83,7 @@ export class Accounts {
   readonly #retired: Float64Array = new Float64Array(COUNTERS_END);
   #retiredAccepted = 0;
   #retiredOverflow = 0;
+  readonly #retiredCounts = ProducerCounts.none();
 
   constructor(parts: AccountParts) {
     this.#parts = parts;
@@ -102,7 +94,7 @@ export class Accounts {
 
   stats(): Stats {
     this.#ledger.slots = this.#slots();
-    return this.#statsOf(this.#totals());
+    return this.#statsOf(this.#totals(), this.#producers());
   }
 
   /** Slots that ever counted something: those of workers, and the engine's own. */
@@ -115,9 +107,15 @@ export class Accounts {
     return slots;
   }
 
-  #statsOf(totals: Totals): Stats {
+  /** What all producing threads count together, those that are gone included. */
+  #producers(): ProducerCounts {
+    const sum = ProducerCounts.none().add(this.#retiredCounts);
+    for (const region of regionsOf(this.#seats())) sum.add(ProducerCounts.of(region));
+    return sum;
+  }
+
+  #statsOf(totals: Totals, producers: ProducerCounts): Stats {
     const { supervisor } = this.#parts;
-    const { recorder } = this.#parts.inlet;
     const { counters } = totals;
     const settled = (counter: number) => counters[counter] ?? 0;
     const { accepted, overflowNewest } = totals;
@@ -132,7 +130,7 @@ export class Accounts {
       dropped: {
         overflow_newest: overflowNewest,
         overflow_oldest: settled(OVERFLOW_OLDEST),
-        invalid: sumOf(recorder.invalid),
+        invalid: sumOf(producers.invalid),
         expired: settled(EXPIRED),
         shutdown: settled(SHUTDOWN),
         corrupt: settled(CORRUPT),
@@ -153,11 +151,11 @@ export class Accounts {
 
   /** What a scrape reads: the same accounts, and what else there is to see. */
   readings(): Readings {
-    const { plan, control, inlet, supervisor } = this.#parts;
-    const { recorder } = inlet;
+    const { plan, control, supervisor } = this.#parts;
     this.#ledger.slots = this.#slots();
     const totals = this.#totals();
-    const stats = this.#statsOf(totals);
+    const producers = this.#producers();
+    const stats = this.#statsOf(totals, producers);
     const threads = this.#threads();
     const settled = (counter: number) => totals.counters[counter] ?? 0;
     return {
@@ -170,7 +168,7 @@ export class Accounts {
         ...stats.dropped,
         expired: stats.dropped.expired - stats.dropped.corrupt - stats.dropped.crashed,
       },
-      invalid: recorder.invalid,
+      invalid: producers.invalid,
       deadLettered: settled(DEAD_LETTERED),
       recovered: stats.recovered,
       queued: stats.queued,
@@ -183,9 +181,9 @@ export class Accounts {
       oldestQueuedAgeMs: totals.queueAgeMs,
       oldestSpooledAgeMs: totals.spoolAgeMs,
       imbalance: stats.imbalance,
-      warnings: recorder.warnings,
-      shed: recorder.shed,
-      blockedMs: recorder.blockedMs,
+      warnings: producers.warnings,
+      shed: producers.shed,
+      blockedMs: producers.blockedMs,
       spool: {
         records: stats.spooled,
         bytes: settled(SPOOL_BYTES),
@@ -205,7 +203,7 @@ export class Accounts {
       lastSuccessMs: (Atomics.load(control.words, GATE_SUCCESS) >>> 0) * 1000,
       lanes: totals.lanes,
       threads,
-      callSeconds: this.#callHistogram(),
+      callSeconds: producers.callSeconds,
       counter: (name) => this.#ledger.total(name),
       histogram: (name) => this.#ledger.histogram(name),
     };
@@ -218,6 +216,7 @@ export class Accounts {
       this.#retiredAccepted += seat.accepted;
       this.#retiredOverflow += seat.overflowNewest;
     }
+    for (const region of regionsOf(seats)) this.#retiredCounts.add(ProducerCounts.of(region));
   }
 
   #seats(): readonly Seat[] {
@@ -270,19 +269,10 @@ export class Accounts {
         heartbeatAgeMs: ages.get(slot.worker),
       }));
   }
+}
 
-  #callHistogram(): HistogramReading {
-    const floats = this.#parts.inlet.recorder.region.floats;
-    const counts = Array.from(
-      { length: CALL_BOUNDS_SECONDS.length + 1 },
-      (_, bucket) => floats[PRODUCER_FLOATS_AT + CALL_BUCKETS_FLOAT + bucket] ?? 0,
-    );
-    return {
-      bounds: CALL_BOUNDS_SECONDS,
-      counts,
-      sum: floats[PRODUCER_FLOATS_AT + CALL_SUM_FLOAT] ?? 0,
-    };
-  }
+function regionsOf(seats: readonly Seat[]): Set<Region> {
+  return new Set(seats.map(({ region }) => region));
 }
 
 function laneReading(

@@ -2,7 +2,7 @@ import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import { Control, MODE_RUN, MODE_STOP } from '../lane/control.ts';
 import { Region } from '../lane/region.ts';
-import { Inlet } from './inlet.ts';
+import { Inlet, isSignalled } from './inlet.ts';
 import { isPortNotice, isPortStart } from './port.ts';
 
 /**
@@ -36,6 +36,11 @@ export function attachInlet(
       },
       isOpen: () => !isClosed && control.mode === MODE_RUN,
       isOver: () => control.mode === MODE_STOP,
+      lateCalls: () => {
+        const isClosing = !isClosed && control.mode !== MODE_STOP;
+        const isQuiet = isClosing && start.options.validation !== 'throw';
+        return isQuiet || isSignalled(control) ? 'tell' : 'throw';
+      },
       onError,
     },
   });

@@ -10,6 +10,7 @@ import {
   MODE_DRAIN,
   MODE_SAVE,
   MODE_STOP,
+  SIGNALLED_WORD,
 } from '../lane/control.ts';
 import { LedgerWriter } from '../lane/ledger.ts';
 import { Region } from '../lane/region.ts';
@@ -21,7 +22,7 @@ import { isHeard, publish } from './channels.ts';
 import { workerEntry } from './entry.ts';
 import { joinExitHook } from './exit-hook.ts';
 import { HighWaterMark } from './high-water.ts';
-import { closedError, type Deadline, Inlet, type InletOptions } from './inlet.ts';
+import { closedError, type Deadline, Inlet, type InletOptions, isSignalled } from './inlet.ts';
 import { Journal } from './journal.ts';
 import type { EnginePlan } from './plan.ts';
 import { isPortMessage, type PortStart } from './port.ts';
@@ -132,6 +133,7 @@ export class Engine {
         tend: () => this.#supervisor.look(),
         isOpen: () => this.#state === 'open',
         isOver: () => this.#state === 'closed',
+        lateCalls: () => this.#lateCalls(),
         onError: this.#onError,
       },
     });
@@ -210,6 +212,16 @@ export class Engine {
    */
   record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
     return this.inlet.record(kind, fields, required);
+  }
+
+  #lateCalls(): 'throw' | 'tell' {
+    const isClosing = this.#state === 'closing' && this.#options.validation !== 'throw';
+    return isClosing || isSignalled(this.#control) ? 'tell' : 'throw';
+  }
+
+  /** A signal is about to end the process: from now on no call throws because it comes late. */
+  noteSignal(): void {
+    Atomics.store(this.#control.words, SIGNALLED_WORD, 1);
   }
 
   /** Opens lanes for another thread; the port carries everything it needs, and is to be transferred. */

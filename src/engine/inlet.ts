@@ -1,4 +1,5 @@
 import { MillraceError } from '../base/errors.ts';
+import { type Control, SIGNALLED_WORD } from '../lane/control.ts';
 import { ROUND_DONE, ROUND_REJECTED } from '../lane/layout.ts';
 import type { LaneProducer } from '../lane/producer.ts';
 import type { Region } from '../lane/region.ts';
@@ -34,6 +35,8 @@ export interface InletHost {
   tend(): void;
   /** Whether records are taken. */
   isOpen(): boolean;
+  /** What a call gets that comes later: 'tell': it counts as a wrong call, and throws nothing. */
+  lateCalls(): 'throw' | 'tell';
   /** Whether the workers have ended, so that nothing more will be settled. */
   isOver(): boolean;
   onError(error: MillraceError): void;
@@ -104,8 +107,13 @@ export class Inlet {
    * @throws MillraceError MILLRACE_CLOSED after close, and under validation 'throw' for a wrong call
    */
   record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
-    if (!this.#host.isOpen()) throw closedError();
+    if (!this.#host.isOpen()) return this.#refuseLate(fields);
     return this.recorder.record(kind, fields, required);
+  }
+
+  #refuseLate(fields: RecordFields | UnsetFields): false {
+    if (this.#host.lateCalls() === 'throw') throw closedError();
+    return this.recorder.refuseQuietly(closedError(), fields);
   }
 
   /** Records of this inlet that are not settled. */
@@ -250,7 +258,7 @@ export class Inlet {
       // Any lane's records may leave the queue, and a thread can wait for one word only.
       ...(isQueueFull && this.seats.length > 1 ? { sliceMs: QUEUE_SLICE_MS } : {}),
     });
-    this.recorder.countBlocked(performance.now() - startMs);
+    this.recorder.counts.countBlocked(performance.now() - startMs);
     return isDone;
   }
 
@@ -290,6 +298,11 @@ export class Inlet {
 
 /** How often a caller held by a full queue looks at all lanes. */
 const QUEUE_SLICE_MS = 5;
+
+/** Whether a signal ends the process, so that no late call may throw. */
+export function isSignalled({ words }: Control): boolean {
+  return Atomics.load(words, SIGNALLED_WORD) !== 0;
+}
 
 export function closedError(): MillraceError {
   return new MillraceError('MILLRACE_CLOSED', 'the client is closed; it takes no more records');

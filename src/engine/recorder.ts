@@ -3,20 +3,9 @@ import { DefinitionLog, SuperSlots } from '../codec/definitions.ts';
 import { type FrameContext, FrameEncoder, NO_SUPER, OVERFLOW } from '../codec/encode.ts';
 import { type EncodedProperties, encodeProperties } from '../codec/supers.ts';
 import { type WriteTarget, writeTarget } from '../codec/value-writer.ts';
-import {
-  BLOCKED_MS_FLOAT,
-  CALL_BOUNDS_SECONDS,
-  CALL_BUCKETS_FLOAT,
-  CALL_SUM_FLOAT,
-  INVALID_FLOAT,
-  INVALID_REASONS,
-  type InvalidReason,
-  PRODUCER_FLOATS_AT,
-  SHED_LOW_FLOAT,
-  SHED_NORMAL_FLOAT,
-  WARNINGS_FLOAT,
-} from '../lane/layout.ts';
+import { INVALID_REASONS, type InvalidReason } from '../lane/layout.ts';
 import { LaneProducer } from '../lane/producer.ts';
+import { ProducerCounts } from '../lane/producer-counts.ts';
 import type { Region } from '../lane/region.ts';
 import { checkIsObject, spellingsOf } from '../record/shapes.ts';
 import {
@@ -96,6 +85,7 @@ const SCRATCH_BYTES: number = 64 * 1024;
 export class Recorder {
   readonly region: Region;
   readonly lanes: readonly LaneProducer[];
+  readonly counts: ProducerCounts;
   readonly #host: RecorderHost;
   readonly #validation: Validation;
   readonly #encoder: FrameEncoder;
@@ -128,6 +118,7 @@ export class Recorder {
 
   constructor(region: Region, options: RecorderOptions, host: RecorderHost) {
     this.region = region;
+    this.counts = ProducerCounts.of(region);
     this.#host = host;
     this.#validation = options.validation;
     this.#queueRecordsMax = options.queueRecordsMax;
@@ -142,6 +133,7 @@ export class Recorder {
       uuid: options.uuid,
       definitions: new DefinitionLog(region),
       onDynamicError: (error) => this.#reportDynamic(error),
+      onWarning: () => this.counts.countWarning(),
     };
     this.#encoder = new FrameEncoder(this.#encoderOptions);
   }
@@ -157,7 +149,7 @@ export class Recorder {
     if (this.#calls % SAMPLE_EVERY !== 0) return this.#record(kind, fields, required);
     const startMs = performance.now();
     const isIn = this.#record(kind, fields, required);
-    this.#observeCall((performance.now() - startMs) / 1000);
+    this.counts.countCall((performance.now() - startMs) / 1000);
     return isIn;
   }
 
@@ -241,7 +233,7 @@ export class Recorder {
       records = this.#acceptedCount - this.#settledCount;
     }
     if (!isShed(priority, lane, { records, recordsMax })) return false;
-    this.#count(priority === 'low' ? SHED_LOW_FLOAT : SHED_NORMAL_FLOAT, 1);
+    this.counts.countShed(priority === 'low' ? 'low' : 'normal');
     return true;
   }
 
@@ -376,8 +368,14 @@ export class Recorder {
               : `the argument is ${show(fields)}; it must be an object such as { accountId, event }`,
             error,
           );
-    this.#count(INVALID_FLOAT + INVALID_REASONS.indexOf(invalidReason(refusal.code)), 1);
-    if (this.#validation === 'throw') throw refusal;
+    if (this.#validation !== 'throw') return this.refuseQuietly(refusal, fields);
+    this.counts.countInvalid(invalidReason(refusal.code));
+    throw refusal;
+  }
+
+  /** Counts a call that is not taken, and tells whoever wants to know; `onError` hears of each code once. */
+  refuseQuietly(refusal: MillraceError, fields: unknown): false {
+    this.counts.countInvalid(invalidReason(refusal.code));
     if (!this.#told.has(refusal.code)) {
       this.#told.add(refusal.code);
       this.#host.onError(refusal);
@@ -466,54 +464,6 @@ export class Recorder {
         error,
       ),
     );
-  }
-
-  /** Adds time callers were held, in ms. */
-  countBlocked(ms: number): void {
-    this.#count(BLOCKED_MS_FLOAT, ms);
-  }
-
-  /** Wrong calls, by what was wrong. */
-  get invalid(): Readonly<Record<InvalidReason, number>> {
-    const at = PRODUCER_FLOATS_AT + INVALID_FLOAT;
-    const counts = INVALID_REASONS.map((reason, index) => [
-      reason,
-      this.region.floats[at + index] ?? 0,
-    ]);
-    return Object.fromEntries(counts) as Record<InvalidReason, number>;
-  }
-
-  /** Records that were kept out for more important ones; they are in overflow_newest, too. */
-  get shed(): { readonly low: number; readonly normal: number } {
-    const { floats } = this.region;
-    return {
-      low: floats[PRODUCER_FLOATS_AT + SHED_LOW_FLOAT] ?? 0,
-      normal: floats[PRODUCER_FLOATS_AT + SHED_NORMAL_FLOAT] ?? 0,
-    };
-  }
-
-  get blockedMs(): number {
-    return this.region.floats[PRODUCER_FLOATS_AT + BLOCKED_MS_FLOAT] ?? 0;
-  }
-
-  /** Values sent though the receiver may cut them. */
-  get warnings(): number {
-    this.region.floats[PRODUCER_FLOATS_AT + WARNINGS_FLOAT] = this.#encoder.warnings;
-    return this.#encoder.warnings;
-  }
-
-  #observeCall(seconds: number): void {
-    let bucket = 0;
-    while (bucket < CALL_BOUNDS_SECONDS.length && seconds > (CALL_BOUNDS_SECONDS[bucket] ?? 0)) {
-      bucket += 1;
-    }
-    this.#count(CALL_BUCKETS_FLOAT + bucket, 1);
-    this.#count(CALL_SUM_FLOAT, seconds);
-  }
-
-  #count(index: number, amount: number): void {
-    const at = PRODUCER_FLOATS_AT + index;
-    this.region.floats[at] = (this.region.floats[at] ?? 0) + amount;
   }
 }
 

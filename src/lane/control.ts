@@ -48,6 +48,9 @@ export const REPLAY_FIRST_WORD = 97;
 /** 1: some worker's thread can't run the WebAssembly codec, and does the same work slower. Written by workers. */
 export const REFERENCE_CODEC_WORD = 98;
 
+/** 1: a signal ends the process; who goes on tracking until then is told without an error that is thrown. Written by the engine. */
+export const SIGNALLED_WORD = 99;
+
 /** What the workers are to tell the engine's thread as it happens: bits below. Written by the engine. */
 export const WATCH_WORD = 100;
 export const WATCH_ATTEMPTS = 1;

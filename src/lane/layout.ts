@@ -58,7 +58,8 @@ export const BASE_MS_FLOAT = 4;
 // --- region producer block (byte 128): DEFINITIONS_TAIL is an int32, the rest float64 counters
 export const DEFINITIONS_TAIL_WORD: number = BLOCK_WORDS;
 export const PRODUCER_FLOATS_AT: number = 2 * BLOCK_FLOATS;
-const PRODUCER_FLOATS_BYTES = 1024;
+export const PRODUCER_FLOATS = 128;
+const PRODUCER_FLOATS_BYTES: number = 8 * PRODUCER_FLOATS;
 /** Float64 indices from PRODUCER_FLOATS_AT; written by the producing thread. */
 export const WARNINGS_FLOAT = 1;
 /** Time callers were held by a full ring, in ms. */
@@ -77,6 +78,7 @@ export const INVALID_REASONS = [
   'invalid_value',
   'invalid_time',
   'too_large',
+  'closed',
 ] as const;
 export type InvalidReason = (typeof INVALID_REASONS)[number];
 /** Histogram of the cost of a tracking call: one float64 a bucket. */

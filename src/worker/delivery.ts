@@ -175,13 +175,12 @@ export class Delivery {
     const timeoutMs = Math.min(attemptTimeoutMs, untilMs - performance.now());
     const timer = setTimeout(() => abort.abort(), timeoutMs);
     this.#countUnderWay(1);
+    let outcome: Outcome;
     try {
       job.enter?.();
       const attempt = sink.deliver(view, abort.signal);
       job.leave?.();
-      const outcome = await attempt;
-      this.#observe(outcome, { lane: lane ?? -1, records: to - from });
-      return outcome;
+      outcome = await attempt;
     } catch (error) {
       job.leave?.();
       // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
@@ -191,6 +190,9 @@ export class Delivery {
       clearTimeout(timer);
       this.#countUnderWay(-1);
     }
+    // Nothing that goes wrong in here is the sink's fault.
+    this.#observe(outcome, { lane: lane ?? -1, records: to - from });
+    return outcome;
   }
 
   #countUnderWay(change: 1 | -1): void {
