@@ -1,5 +1,6 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { systemCodeOf } from './errors.ts';
 
 /**
  * Makes a folder, and those above it; one that is there is left as it is. Node's own recursive `mkdir` never returns where
@@ -14,7 +15,7 @@ export function makeDirectory(path: string, mode: number = 0o777): void {
     return;
   } catch (error) {
     if (isDirectory(path)) return;
-    const isParentMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    const isParentMissing = systemCodeOf(error) === 'ENOENT';
     if (!isParentMissing || isDirectory(dirname(path))) throw error;
   }
   makeDirectory(dirname(path), mode);

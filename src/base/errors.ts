@@ -52,6 +52,11 @@ export function textOfError(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The `code` of an error of the system or of Node, such as ENOENT; empty for anything else. */
+export function systemCodeOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
+}
+
 const SHOWN_CHARACTERS_MAX = 64;
 
 /** A value as an error message shows it: one line, at most 64 characters, never throwing. */

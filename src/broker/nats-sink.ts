@@ -16,7 +16,7 @@ import {
   sendChains,
 } from './messages.ts';
 import {
-  codeOf,
+  apiCodeOf,
   connectNats,
   ensureStream,
   loadJetStream,
@@ -156,7 +156,7 @@ class NatsSink implements RecordSink {
 function outcomeOf(error: unknown): SinkOutcome {
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   if (error instanceof MillraceError) return { kind: 'retry', message, budget: 'config' };
-  const isNoRoom = NO_ROOM.has(codeOf(error) ?? 0) || message.includes('maximum bytes');
+  const isNoRoom = NO_ROOM.has(apiCodeOf(error) ?? 0) || message.includes('maximum bytes');
   if (isNoRoom) return { kind: 'retry', message, reason: 'disk_full' };
   const isTimeout = /timeout/i.test(message);
   return { kind: 'retry', message, reason: isTimeout ? 'timeout' : 'network' };

@@ -129,7 +129,7 @@ async function findStream(jsm: JetStreamManager, name: string): Promise<StreamCo
   try {
     return (await jsm.streams.info(name)).config;
   } catch (error) {
-    if (codeOf(error) === STREAM_NOT_FOUND) return undefined;
+    if (apiCodeOf(error) === STREAM_NOT_FOUND) return undefined;
     throw error;
   }
 }
@@ -171,7 +171,7 @@ export function covers(pattern: string, subject: string): boolean {
 }
 
 /** Code of a JetStream API error; undefined: it is none. */
-export function codeOf(error: unknown): number | undefined {
+export function apiCodeOf(error: unknown): number | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'number' ? error.code : undefined;
 }

@@ -6,6 +6,7 @@ import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { NEWLINE } from '../base/characters.ts';
+import { systemCodeOf } from '../base/errors.ts';
 import { Analytics, AsyncBatchConsumer, LoggingConsumer, type Stats } from '../index.ts';
 import { MetricsEndpoint } from '../metrics/endpoint.ts';
 import type { ReceiverSnapshot } from '../receiver/index.ts';
@@ -154,7 +155,7 @@ async function openMetrics(client: Analytics, port: number): Promise<MetricsEndp
     return await MetricsEndpoint.open({ ...served, port });
   } catch (error) {
     // A second demo on the same machine: its metrics are elsewhere, and it says where.
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    if (systemCodeOf(error) !== 'EADDRINUSE') throw error;
     return await MetricsEndpoint.open(served);
   }
 }

@@ -1,4 +1,5 @@
 import type { Worker } from 'node:worker_threads';
+import { systemCodeOf } from '../base/errors.ts';
 import type { DeathReason } from '../lane/readings.ts';
 
 interface Member {
@@ -82,10 +83,5 @@ export class ThreadRoster {
 }
 
 function reasonOf(error: unknown): DeathReason {
-  const isStarved =
-    typeof error === 'object' &&
-    error !== null &&
-    'code' in error &&
-    error.code === 'ERR_WORKER_OUT_OF_MEMORY';
-  return isStarved ? 'out_of_memory' : 'uncaught';
+  return systemCodeOf(error) === 'ERR_WORKER_OUT_OF_MEMORY' ? 'out_of_memory' : 'uncaught';
 }

@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeDirectory } from '../base/directory.ts';
+import { systemCodeOf } from '../base/errors.ts';
 
 /** How far one file has been shipped. */
 export interface FileMark {
@@ -55,7 +56,7 @@ function readMarks(path: string): Map<number, FileMark> | undefined {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (systemCodeOf(error) === 'ENOENT') return undefined;
     throw error;
   }
   for (const line of text.split('\n')) {
@@ -100,7 +101,7 @@ function placesElsewhere(directory: string): string[] {
   try {
     text = readFileSync(join(directory, STATE_FOLDER, POINTERS_NAME), 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (systemCodeOf(error) !== 'ENOENT') throw error;
   }
   return text.split('\n').flatMap((line) => {
     try {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { gunzipSync } from 'node:zlib';
 import { QUOTE } from '../base/characters.ts';
+import { systemCodeOf } from '../base/errors.ts';
 
 /** A body the receiver can't take; `status` is the reply's. */
 export class BodyError extends Error {
@@ -39,7 +40,7 @@ export function inflate(
   try {
     return gunzipSync(body, { maxOutputLength: bytesMax, chunkSize: roomFor(body) });
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
+    const code = systemCodeOf(error);
     if (code === 'ERR_BUFFER_TOO_LARGE') {
       throw new BodyError(413, `the body unpacks to more than ${bytesMax} bytes`);
     }

@@ -1,6 +1,6 @@
 import type { KV, KvEntry, KvWatchEntry } from '@nats-io/kv';
 import { textOfError } from '../base/errors.ts';
-import { codeOf } from '../broker/nats.ts';
+import { apiCodeOf } from '../broker/nats.ts';
 
 /**
  * Who reads which partition, and how far: a key-value bucket that all relays of a group watch.
@@ -168,7 +168,7 @@ export class NatsLeases {
       this.#partitions.set(partition, { lease, revision, seenMs: performance.now() });
       return { kind: 'held', settled: lease.settled };
     } catch (error) {
-      const code = codeOf(error);
+      const code = apiCodeOf(error);
       if (code === WRONG_REVISION) return this.#compare(partition, lease);
       return { kind: 'unknown', message: textOfError(error) };
     }

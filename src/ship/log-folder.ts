@@ -1,5 +1,6 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemCodeOf } from '../base/errors.ts';
 import { type Beginning, beginningOf, crcOfPrefix } from '../lines/beginning.ts';
 import { compareLogFiles, type LogFileName, parseLogFileName } from '../lines/log-name.ts';
 import type { FileMark, MarkBook } from '../lines/marks.ts';
@@ -248,7 +249,7 @@ export class LogFolder {
       this.#unreadable.delete(file.inode);
       return beginning;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      if (systemCodeOf(error) === 'ENOENT') return undefined;
       if (!this.#unreadable.has(file.inode)) this.#parts.onFailure(file, error);
       this.#unreadable.set(file.inode, { bytes: file.bytes, retryAtMs: nowMs + RETRY_MS });
       return undefined;

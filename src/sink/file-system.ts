@@ -13,6 +13,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { makeDirectory } from '../base/directory.ts';
+import { systemCodeOf } from '../base/errors.ts';
 
 /** The part of the file system that the file sink uses; tests put a failing one in its place. */
 export interface FileSystem {
@@ -96,7 +97,7 @@ function claimFile(path: string, staleMs: number): boolean {
     closeSync(openSync(path, 'wx'));
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if (systemCodeOf(error) !== 'EEXIST') throw error;
   }
   const madeMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
   if (Date.now() - madeMs > staleMs) rmSync(path, { force: true });

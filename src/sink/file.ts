@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { MillraceError, textOfError } from '../base/errors.ts';
+import { MillraceError, systemCodeOf, textOfError } from '../base/errors.ts';
 import { FileLock } from './file-lock.ts';
 import { type DiskSign, type FileSystem, nodeFileSystem, signalling } from './file-system.ts';
 import { FileTail } from './file-tail.ts';
@@ -244,8 +244,8 @@ export class FileSink implements Sink {
 
   /** What is in the file for good counts as delivered. */
   #partial(count: number, sentBytes: number, error: unknown): Outcome {
-    const isFull = FULL_CODES.has(codeOf(error)) || typeof error === 'string';
-    if (codeOf(error) === 'EBADF' || codeOf(error) === 'EIO') this.#forget();
+    const isFull = FULL_CODES.has(systemCodeOf(error)) || typeof error === 'string';
+    if (systemCodeOf(error) === 'EBADF' || systemCodeOf(error) === 'EIO') this.#forget();
     const rest: Outcome = {
       kind: 'retry',
       reason: isFull ? 'disk_full' : 'disk',
@@ -456,8 +456,4 @@ function scheduleOf(
   if (upkeep === undefined) return undefined;
   const periodAt = (wallMs: number) => periodOf(wallMs, rotate);
   return new UpkeepSchedule(new Upkeep(directory, upkeep), { clock, periodAt });
-}
-
-function codeOf(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
 }

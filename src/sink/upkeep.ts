@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { makeDirectory } from '../base/directory.ts';
-import { textOfError } from '../base/errors.ts';
+import { systemCodeOf, textOfError } from '../base/errors.ts';
 import { type FileMark, readAllMarks } from '../lines/marks.ts';
 import { type LogName, parseName } from './rotation.ts';
 
@@ -113,7 +113,7 @@ export class Upkeep {
       await work();
       return true;
     } catch (error) {
-      const isGone = (error as NodeJS.ErrnoException).code === 'ENOENT' && !existsSync(file.path);
+      const isGone = systemCodeOf(error) === 'ENOENT' && !existsSync(file.path);
       if (!isGone && !this.#abort.signal.aborted) {
         failures.push({ work: kind, message: `${file.path}: ${textOfError(error)}` });
       }
@@ -213,7 +213,7 @@ async function claim(path: string): Promise<boolean> {
     await (await open(path, 'wx')).close();
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if (systemCodeOf(error) !== 'EEXIST') throw error;
   }
   const facts = await stat(path).catch(() => undefined);
   if (facts !== undefined && Date.now() - facts.mtimeMs > STALE_MS) await rm(path, { force: true });

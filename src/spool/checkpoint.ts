@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path';
+import { systemCodeOf } from '../base/errors.ts';
 import { crc32c } from './crc32c.ts';
-import { codeOf, type SpoolFileSystem, writeAll } from './file-system.ts';
+import { type SpoolFileSystem, writeAll } from './file-system.ts';
 
 /**
  * What is settled of one lane, and how far it had been written.
@@ -134,7 +135,7 @@ export class CheckpointFile {
     try {
       return this.#fileSystem.open(this.#path, 'update');
     } catch (error) {
-      if (codeOf(error) !== 'ENOENT') throw error;
+      if (systemCodeOf(error) !== 'ENOENT') throw error;
     }
     return this.#fileSystem.create(this.#path, this.#mode);
   }
@@ -149,7 +150,7 @@ export class CheckpointFile {
         this.#fileSystem.close(fd);
       }
     } catch (error) {
-      if (codeOf(error) !== 'ENOENT') throw error;
+      if (systemCodeOf(error) !== 'ENOENT') throw error;
     }
     return bytes;
   }

@@ -15,7 +15,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { makeDirectory } from '../base/directory.ts';
-import { textOfError } from '../base/errors.ts';
+import { systemCodeOf, textOfError } from '../base/errors.ts';
 
 /**
  * The part of the file system that the spool uses. Every call blocks and throws what Node throws; tests put
@@ -117,10 +117,8 @@ function syncDirectory(path: string): void {
 
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-/** The `code` of a system error; empty for anything else. */
-export function codeOf(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-}
+/** As {@link systemCodeOf}. */
+export const codeOf: (error: unknown) => string = systemCodeOf;
 
 /** What a failed call to the disk means for the caller. */
 export interface DiskFailure {
@@ -131,7 +129,7 @@ export interface DiskFailure {
 
 export function failureOf(error: unknown): DiskFailure {
   return {
-    failed: FULL_CODES.has(codeOf(error)) ? 'disk_full' : 'disk',
+    failed: FULL_CODES.has(systemCodeOf(error)) ? 'disk_full' : 'disk',
     message: textOfError(error),
   };
 }

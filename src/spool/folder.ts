@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, systemCodeOf } from '../base/errors.ts';
 import { SpoolBacklog } from './backlog.ts';
-import { codeOf, failureOf, nodeFileSystem, type SpoolFileSystem } from './file-system.ts';
+import { failureOf, nodeFileSystem, type SpoolFileSystem } from './file-system.ts';
 import { directoryModeOf, parseLaneFolderName, type SpoolEdge } from './lane.ts';
 import { FolderLock, isLockName, type LockEdge } from './lock.ts';
 import { type ProcessTable, systemProcessTable } from './process-table.ts';
@@ -181,7 +181,7 @@ function lockInstance(
       return FolderLock.take(path, edge);
     } catch (error) {
       // Whoever gives an empty folder back removes it, perhaps just now.
-      if (codeOf(error) !== 'ENOENT' || attempt > 10) throw error;
+      if (systemCodeOf(error) !== 'ENOENT' || attempt > 10) throw error;
     }
   }
 }

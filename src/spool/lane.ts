@@ -1,9 +1,8 @@
 import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, systemCodeOf } from '../base/errors.ts';
 import { CheckpointFile, type Tail } from './checkpoint.ts';
 import {
-  codeOf,
   type DiskFailure,
   failureOf,
   nodeFileSystem,
@@ -447,7 +446,7 @@ export class SpoolLane {
       this.#fd = this.#fileSystem.create(segment.path, this.#config.mode ?? MODE_DEFAULT);
     } catch (error) {
       // A file that somebody else left under this name is in the way of this number only.
-      if (codeOf(error) === 'EEXIST') {
+      if (systemCodeOf(error) === 'EEXIST') {
         this.#reader.tail = { ...this.#reader.tail, sequence: segment.sequence };
       }
       this.#shelf.dropLast();

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { codeOf, type SpoolFileSystem, writeAll } from './file-system.ts';
+import { systemCodeOf } from '../base/errors.ts';
+import { type SpoolFileSystem, writeAll } from './file-system.ts';
 import type { ProcessIdentity, ProcessTable } from './process-table.ts';
 import { namesIn } from './shelf.ts';
 
@@ -169,7 +170,7 @@ function readText(path: string, fileSystem: SpoolFileSystem): string {
       fileSystem.close(fd);
     }
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return '';
+    if (systemCodeOf(error) === 'ENOENT') return '';
     throw error;
   }
 }
@@ -183,9 +184,9 @@ function make(path: string, { fileSystem, processes }: LockEdge): boolean {
     fileSystem.link(temporary, path);
     return true;
   } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false;
+    if (systemCodeOf(error) === 'EEXIST') return false;
     // Somebody has tidied up in between.
-    if (codeOf(error) === 'ENOENT') return false;
+    if (systemCodeOf(error) === 'ENOENT') return false;
   } finally {
     removeIfThere(temporary, fileSystem);
   }
@@ -194,7 +195,7 @@ function make(path: string, { fileSystem, processes }: LockEdge): boolean {
     writeFile(path, bytes, fileSystem);
     return true;
   } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false;
+    if (systemCodeOf(error) === 'EEXIST') return false;
     throw error;
   }
 }
@@ -212,6 +213,6 @@ function removeIfThere(path: string, fileSystem: SpoolFileSystem): void {
   try {
     fileSystem.remove(path);
   } catch (error) {
-    if (codeOf(error) !== 'ENOENT') throw error;
+    if (systemCodeOf(error) !== 'ENOENT') throw error;
   }
 }

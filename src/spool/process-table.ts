@@ -1,5 +1,6 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { systemCodeOf } from '../base/errors.ts';
 
 /** A process, so that it is told from a later one with the same pid. */
 export interface ProcessIdentity {
@@ -45,7 +46,7 @@ function isInUse(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    return systemCodeOf(error) === 'EPERM';
   }
 }
 

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
+import { systemCodeOf } from '../base/errors.ts';
 import { type DiskRecord, isSameRecord } from '../lane/from-disk.ts';
 import { crc32c } from './crc32c.ts';
-import { codeOf, type SpoolFileSystem, writeAll } from './file-system.ts';
+import { type SpoolFileSystem, writeAll } from './file-system.ts';
 
 /**
  * What became of those who replayed the folder of an earlier run, in one small file beside the lanes: so a record that ends the whole
@@ -187,7 +188,7 @@ function openOrCreate(path: string, fileSystem: SpoolFileSystem): number {
   try {
     return fileSystem.open(path, 'update');
   } catch (error) {
-    if (codeOf(error) !== 'ENOENT') throw error;
+    if (systemCodeOf(error) !== 'ENOENT') throw error;
   }
   return fileSystem.create(path, NOTE_MODE);
 }

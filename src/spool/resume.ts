@@ -1,5 +1,6 @@
+import { systemCodeOf } from '../base/errors.ts';
 import type { Checkpoint, Tail } from './checkpoint.ts';
-import { codeOf, type SpoolFileSystem } from './file-system.ts';
+import type { SpoolFileSystem } from './file-system.ts';
 import type { Segment, SegmentShelf } from './shelf.ts';
 import { FrameWalker } from './walker.ts';
 
@@ -99,7 +100,7 @@ function scanTail(shelf: SegmentShelf, fileSystem: SpoolFileSystem, known: Tail 
         return walker.next(Number.MAX_SAFE_INTEGER);
       } catch (error) {
         // After some of these the walker gives the segment up.
-        if (codeOf(error) !== 'EIO') throw error;
+        if (systemCodeOf(error) !== 'EIO') throw error;
       }
     }
   };

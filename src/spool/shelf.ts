@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { codeOf, type SpoolFileSystem } from './file-system.ts';
+import { systemCodeOf } from '../base/errors.ts';
+import type { SpoolFileSystem } from './file-system.ts';
 import { parseSegmentName, type SegmentName, segmentFileName } from './segment.ts';
 
 /** Ending of files that hold what could not be read. */
@@ -103,7 +104,7 @@ export class SegmentShelf {
       if (state === 'lost') this.#fileSystem.rename(path, `${path}${PUT_ASIDE}`);
       else this.#fileSystem.remove(path);
     } catch (error) {
-      if (codeOf(error) !== 'ENOENT') throw error;
+      if (systemCodeOf(error) !== 'ENOENT') throw error;
     }
   }
 }
@@ -113,7 +114,7 @@ export function namesIn(directory: string, fileSystem: SpoolFileSystem): string[
   try {
     return fileSystem.list(directory);
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return [];
+    if (systemCodeOf(error) === 'ENOENT') return [];
     throw error;
   }
 }

@@ -1,5 +1,6 @@
+import { systemCodeOf } from '../base/errors.ts';
 import type { Place } from './checkpoint.ts';
-import { codeOf, type SpoolFileSystem } from './file-system.ts';
+import type { SpoolFileSystem } from './file-system.ts';
 import { SegmentScanner } from './scanner.ts';
 import { fullNumber, SEGMENT_HEADER_BYTES } from './segment.ts';
 import type { Segment, SegmentShelf } from './shelf.ts';
@@ -92,7 +93,7 @@ export class FrameWalker {
     try {
       this.#scanner.open(segment.path, segment.bytes);
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') {
+      if (systemCodeOf(error) === 'ENOENT') {
         segment.state = 'lost';
         segment.bytes = 0;
         return false;
@@ -128,7 +129,7 @@ export class FrameWalker {
   /** A bad sector must not hold up all that follows, but trouble that passes (EMFILE, EACCES) must cost nothing. */
   #giveUpOrThrow(segment: Segment, error: unknown): false {
     this.#scanner.close();
-    if (codeOf(error) !== 'EIO') throw error;
+    if (systemCodeOf(error) !== 'EIO') throw error;
     this.#failures = this.#failedPath === segment.path ? this.#failures + 1 : 1;
     this.#failedPath = segment.path;
     if (this.#failures < READ_FAILURES_MAX) throw error;
