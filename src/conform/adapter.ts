@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
+import { within } from '../base/event-loop.ts';
 import type { ConformJson } from './cases.ts';
 
 /** Answer of an adapter: one line of JSON for each request, in their order. */
@@ -65,16 +65,9 @@ export class Adapter {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) {
       return { error: `the adapter has ended ${this.#stderr}`.trim(), isEnd: true };
     }
-    const timer = new AbortController();
-    const late = delay(REPLY_MS, { error: 'the adapter did not answer' }, timer);
     const reply = new Promise<AdapterReply>((resolve) => this.#waiting.push(resolve));
     this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
-    const first = await Promise.race([reply, late]);
-    timer.abort();
-    await late.catch(() => {
-      // Answered in time.
-    });
-    return first;
+    return await within(reply, REPLY_MS, { error: 'the adapter did not answer' });
   }
 
   /** Ends the input, and the process if that does not. */

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina, type Piscina as Pool } from 'piscina';
 import { MillraceError, textOfError } from '../base/errors.ts';
+import { within } from '../base/event-loop.ts';
 import { type Control, MODE_STOP, WORKER_SLOTS } from '../lane/control.ts';
 import type { LedgerWriter } from '../lane/ledger.ts';
 import type { DeathReason } from '../lane/readings.ts';
@@ -269,11 +269,8 @@ export class Supervisor {
     clearInterval(this.#trialWatch);
     await this.#threadsLoaded();
     if (this.#parts.closesSinks) await this.#bidFarewell();
-    const timer = new AbortController();
-    const tooLong = delay(TERMINATE_MS, 'late' as const, timer).catch(() => 'ended' as const);
-    const end = await Promise.race([this.#pool.destroy().then(() => 'ended' as const), tooLong]);
-    timer.abort();
-    return end;
+    const end = this.#pool.destroy().then(() => 'ended' as const);
+    return await within(end, TERMINATE_MS, 'late' as const);
   }
 
   /** A sink of the user's own may hold something that the end of its thread does not free. */
@@ -281,26 +278,19 @@ export class Supervisor {
     const task: FarewellTask = { farewell: true };
     // The least used thread is chosen each time, so each gets one.
     const tasks = this.#pool.threads.map(() => this.#pool.run(task));
-    const timer = new AbortController();
-    const tooLong = delay(FAREWELL_MS, undefined, timer).catch(() => undefined);
-    await Promise.race([Promise.allSettled(tasks), tooLong]);
-    timer.abort();
+    await within(Promise.allSettled(tasks), FAREWELL_MS, 'late');
   }
 
   /** Node 20 ends the whole process when a thread is terminated in the middle of loading an ES module. */
   async #threadsLoaded(): Promise<void> {
     const loading = this.#roster.loading();
     if (loading.length === 0) return;
-    const timer = new AbortController();
+    const end = new AbortController();
     const waits = loading.map((thread) =>
-      Promise.race([once(thread, 'message', timer), once(thread, 'exit', timer)]),
+      Promise.race([once(thread, 'message', end), once(thread, 'exit', end)]),
     );
-    const tooLong = delay(LOADING_MS, undefined, timer);
-    await Promise.race([Promise.allSettled(waits), tooLong]);
-    timer.abort();
-    await tooLong.catch(() => {
-      // Ended early, which is the usual way.
-    });
+    await within(Promise.allSettled(waits), LOADING_MS, 'late');
+    end.abort();
   }
 
   #watchThreads(): void {

@@ -1,9 +1,11 @@
-/** Waits for what may hang on a broker that is gone, but not for ever; what fails then is nobody's business any more. */
-export async function within(work: Promise<unknown> | undefined, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([work?.catch(() => undefined), limit]);
-  clearTimeout(timer);
+import { within } from '../base/event-loop.ts';
+
+/** Waits for the end of what may hang on a broker that is gone, but not for ever. How it ends is nobody's business. */
+export async function endWithin(work: Promise<unknown> | undefined, ms: number): Promise<void> {
+  if (work === undefined) return;
+  await within(
+    work.catch(() => undefined),
+    ms,
+    undefined,
+  );
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Admin } from 'kafkajs';
-import { within } from './deadline.ts';
+import { endWithin } from './deadline.ts';
 import { KafkaFeed } from './kafka-feed.ts';
 import { KafkaMember } from './kafka-member.ts';
 import {
@@ -41,12 +41,12 @@ export async function openKafkaReplay(
       },
       close: async () => {
         await Promise.all(feeds.map((feed) => feed.close()));
-        await within(member.close(), GOODBYE_MS);
-        await within(links.admin.disconnect(), GOODBYE_MS);
+        await endWithin(member.close(), GOODBYE_MS);
+        await endWithin(links.admin.disconnect(), GOODBYE_MS);
       },
     };
   } catch (error) {
-    await within(links.admin.disconnect(), GOODBYE_MS);
+    await endWithin(links.admin.disconnect(), GOODBYE_MS);
     throw unavailable(config, error);
   }
 }

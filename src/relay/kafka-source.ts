@@ -1,6 +1,6 @@
 import type { EachBatchPayload, Producer } from 'kafkajs';
 import { textOfError } from '../base/errors.ts';
-import { within } from './deadline.ts';
+import { endWithin } from './deadline.ts';
 import { KafkaFeed } from './kafka-feed.ts';
 import { KafkaMember } from './kafka-member.ts';
 import { openKafkaReplay } from './kafka-replay.ts';
@@ -172,7 +172,7 @@ class KafkaSource implements Source {
   #letGo(): Promise<void> {
     const leave = async (): Promise<void> => {
       const works = [...this.#owned.values()].map(({ work }) => work);
-      await within(Promise.all(works.map((work) => work.drain())), this.#config.leaseMs / 2);
+      await endWithin(Promise.all(works.map((work) => work.drain())), this.#config.leaseMs / 2);
       for (const work of works) void work.drop();
       await this.#note();
       this.#owned.clear();
@@ -265,13 +265,13 @@ class KafkaSource implements Source {
     for (const timer of this.#timers) clearInterval(timer);
     if (this.hasShare) this.#member?.pause();
     const works = [...this.#owned.values()].map(({ work }) => work);
-    await within(Promise.all(works.map((work) => work.drain())), GOODBYE_MS);
-    await within(this.#note(), GOODBYE_MS);
+    await endWithin(Promise.all(works.map((work) => work.drain())), GOODBYE_MS);
+    await endWithin(this.#note(), GOODBYE_MS);
     this.#isClosed = true;
-    await within(this.#member?.close(), GOODBYE_MS);
+    await endWithin(this.#member?.close(), GOODBYE_MS);
     const producer = await this.#producer?.catch(() => undefined);
-    await within(producer?.disconnect(), GOODBYE_MS);
-    await within(this.#links.admin.disconnect(), GOODBYE_MS);
+    await endWithin(producer?.disconnect(), GOODBYE_MS);
+    await endWithin(this.#links.admin.disconnect(), GOODBYE_MS);
   }
 }
 

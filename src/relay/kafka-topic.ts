@@ -1,7 +1,7 @@
 import type { Admin, Kafka, MemberDescription } from 'kafkajs';
 import { MillraceError, textOfError } from '../base/errors.ts';
 import { type KafkaServer, loadKafka, openKafka } from '../broker/kafka.ts';
-import { within } from './deadline.ts';
+import { endWithin } from './deadline.ts';
 import type { PartitionState } from './source.ts';
 
 export interface KafkaSourceConfig {
@@ -60,7 +60,7 @@ export async function linkKafka(config: KafkaSourceConfig): Promise<KafkaLinks> 
     const { topics: found } = await admin.fetchTopicMetadata({ topics: [topic] });
     return { kafka, admin, partitions: found[0]?.partitions.length ?? 1 };
   } catch (error) {
-    await within(admin.disconnect(), GOODBYE_MS);
+    await endWithin(admin.disconnect(), GOODBYE_MS);
     throw unavailable(config, error);
   }
 }
@@ -122,7 +122,7 @@ export async function readKafkaStates(config: KafkaSourceConfig): Promise<Partit
   } catch (error) {
     throw unavailable(config, error);
   } finally {
-    await within(admin.disconnect(), GOODBYE_MS);
+    await endWithin(admin.disconnect(), GOODBYE_MS);
   }
 }
 

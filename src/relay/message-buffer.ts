@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { within } from '../base/event-loop.ts';
 import type { SourceMessage, TakeLimits } from './source.ts';
 
 /** Longest wait for a first message: whoever takes has to look now and then whether it still should. */
@@ -55,11 +55,9 @@ export class MessageBuffer {
   /** Resolves with the next message, at the end, or after a while. */
   async #news(ms: number): Promise<void> {
     if (this.#isEnded) return;
-    const timer = new AbortController();
     const arrival = new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
-    await Promise.race([arrival, delay(ms, undefined, timer).catch(() => undefined)]);
-    timer.abort();
+    await within(arrival, ms, 'late');
   }
 }

@@ -12,7 +12,7 @@ import {
   type NatsServer,
   subjectOf,
 } from '../broker/nats.ts';
-import { within } from './deadline.ts';
+import { endWithin } from './deadline.ts';
 import { NatsFeed } from './nats-feed.ts';
 import { leaseOf, NatsLeases, type Place, settledIn } from './nats-leases.ts';
 import type {
@@ -269,12 +269,12 @@ class NatsSource implements Source {
   async close(): Promise<void> {
     this.#isClosing = true;
     clearInterval(this.#timer);
-    await within(this.#ticking, GOODBYE_MS);
-    await within(
+    await endWithin(this.#ticking, GOODBYE_MS);
+    await endWithin(
       Promise.all([...this.#owned.keys()].map((partition) => this.#giveBack(partition))),
       GOODBYE_MS,
     );
-    await within(this.#leases.close(), GOODBYE_MS);
+    await endWithin(this.#leases.close(), GOODBYE_MS);
     await this.#links.connection.close();
   }
 }

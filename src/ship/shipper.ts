@@ -1,9 +1,10 @@
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { makeDirectory } from '../base/directory.ts';
 import { MillraceError, textOfError } from '../base/errors.ts';
+import { letOthersRun, within } from '../base/event-loop.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
 import { LineScanner } from '../lines/line-scanner.ts';
 import { MARKS_NAME, MarkBook, notePlaceOfMarks } from '../lines/marks.ts';
@@ -232,10 +233,7 @@ export class Shipper {
   async #settle(): Promise<void> {
     const { delivery } = this.#tools;
     delivery.stop();
-    const timer = new AbortController();
-    const late = delay(STOP_MS, undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([Promise.all(this.#running.values()), late]);
-    timer.abort();
+    await within(Promise.all(this.#running.values()), STOP_MS, 'late');
     await delivery.close();
     await Promise.all(this.#running.values());
   }
@@ -332,7 +330,7 @@ export class Shipper {
       file.noteHead(source, load);
       const fates = this.#send(load);
       // The request goes out first; what is read meanwhile is read while it is on its way.
-      await nextTurn();
+      await letOthersRun();
       const reading = this.#isStopped
         ? Promise.resolve(false)
         : spare.fill(source, load.after).catch((error: unknown) => asError(error));

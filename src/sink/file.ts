@@ -1,8 +1,9 @@
 import { join } from 'node:path';
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { MillraceError, systemCodeOf, textOfError } from '../base/errors.ts';
+import { letOthersRun } from '../base/event-loop.ts';
 import { FileLock } from './file-lock.ts';
 import { type DiskSign, type FileSystem, nodeFileSystem, signalling } from './file-system.ts';
 import { FileTail } from './file-tail.ts';
@@ -200,7 +201,7 @@ export class FileSink implements Sink {
         sentBytes += part.bytes;
         if (part.kind === 'short') return this.#partial(from, sentBytes, DISK_FULL);
         if (performance.now() - breathMs < BREATH_MS) continue;
-        await nextTurn();
+        await letOthersRun();
         breathMs = performance.now();
       }
       return { kind: 'delivered', sentBytes };

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Analytics } from '../analytics.ts';
+import { letOthersRun } from '../base/event-loop.ts';
 import { AsyncBatchConsumer } from '../consumers/async-batch.ts';
 import type { SampleCall } from './sample.ts';
 import type { Load, Measurement, Setting } from './setting.ts';
@@ -116,7 +117,7 @@ export class TrialRun {
     const endMs = performance.now() + seconds * 1000;
     while (performance.now() < endMs) {
       for (let count = 0; count < SLICE; count += 1) this.#track();
-      await new Promise((resolve) => setImmediate(resolve));
+      await letOthersRun();
       this.#weigh();
     }
   }

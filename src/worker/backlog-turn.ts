@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError, textOfError } from '../base/errors.ts';
+import { letOthersRun } from '../base/event-loop.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { BACKLOG_MIB_WORD, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import {
@@ -104,7 +105,7 @@ export class BacklogTurn {
         await this.#step(backlog, note);
         this.#tools.ledger.add('recovery_ms', performance.now() - startMs);
         this.#tools.beat();
-        await new Promise((resolve) => setImmediate(resolve));
+        await letOthersRun();
       }
     } finally {
       if (!this.#isFenced) {

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { textOfError } from '../base/errors.ts';
+import { letOthersRun } from '../base/event-loop.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { MODE_RUN, MODE_SAVE, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
 import { ROUND_DONE, ROUND_KEPT } from '../lane/layout.ts';
@@ -98,7 +99,7 @@ export class StreamPace implements Pace {
     this.#underWay.add(run);
     await this.#awaitRoom(this.#intake.inFlightMax(batch.firstSeq));
     // A sink that never really waits (a file) would keep timers and the thread's other lanes out.
-    await new Promise((resolve) => setImmediate(resolve));
+    await letOthersRun();
   }
 
   /** Waits until another batch may go out, or the spool has taken what there is. */
@@ -178,7 +179,7 @@ export class StreamPace implements Pace {
     inFlight.moveToSpool(spool);
     if (inFlight.isSettled && inFlight.putInSpool(spool, batch)) {
       this.#intake.renew();
-      await new Promise((resolve) => setImmediate(resolve));
+      await letOthersRun();
       return;
     }
     // The disk takes nothing: the receiver may, as long as that keeps the order.
@@ -228,7 +229,7 @@ export class StreamPace implements Pace {
       // All of the batch may have given way before it was sent.
       spool.release();
       // A sink that never really waits would keep everything else out.
-      await new Promise((resolve) => setImmediate(resolve));
+      await letOthersRun();
     }
   }
 
