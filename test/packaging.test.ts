@@ -3,10 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { parse } from 'yaml';
 import { bundleWithEsbuild } from './packages/bundles.ts';
 import { CONSUMERS } from './packages/consumers.ts';
 import { unpackPackage } from './packed.ts';
-import { newDirectory, TestReceiver } from './support.ts';
+import { newDirectory, repositoryRoot, TestReceiver } from './support.ts';
 
 const { folder, tarballBytes } = unpackPackage();
 let receiver: TestReceiver;
@@ -26,6 +27,22 @@ test('the tarball is small, and few packages come with it', (context) => {
   context.diagnostic(`${Math.round(tarballBytes / 1000)} kB, ${count} dependencies`);
   assert.ok(tarballBytes < 600_000);
   assert.ok(count <= 12);
+});
+
+test('fewer than 50 packages come with it in all, and none has to run a script to be installed', (context) => {
+  const lock = JSON.parse(readFileSync(join(repositoryRoot(), 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, Readonly<Record<string, boolean>>>;
+  };
+  const needed = Object.entries(lock.packages).filter(
+    ([path, { dev, devOptional, optional, peer }]) =>
+      path !== '' && [dev, devOptional, optional, peer].every((is) => is !== true),
+  );
+  context.diagnostic(`${needed.length} packages`);
+  assert.ok(needed.length < 50);
+  assert.deepEqual(
+    needed.filter(([, { hasInstallScript }]) => hasInstallScript === true).map(([path]) => path),
+    [],
+  );
 });
 
 test('types of each entry are found the old way, too', () => {
@@ -81,6 +98,7 @@ test('the tarball holds what users need, and no tests', () => {
   for (const name of [
     'README.md',
     'LICENSE',
+    'docs/api.md',
     'docs/runbook.md',
     'grafana/millrace-overview.json',
     'grafana/millrace-rules.yml',
@@ -93,6 +111,21 @@ test('the tarball holds what users need, and no tests', () => {
     files.filter((name) => /\btest\b|\.map$|^src\//.test(name)),
     [],
   );
+});
+
+test('what docker compose mounts for Prometheus and Grafana is in the tarball, every dashboard with it', () => {
+  const grafana = join(folder, 'node_modules', 'millrace', 'grafana');
+  const compose = parse(readFileSync(join(grafana, 'docker-compose.yml'), 'utf8')) as {
+    services: Record<string, { volumes: string[] }>;
+  };
+  const mounted = Object.values(compose.services)
+    .flatMap(({ volumes }) => volumes)
+    .map((volume) => volume.split(':')[0] ?? '');
+  for (const path of mounted) assert.ok(existsSync(join(grafana, path)), path);
+  assert.ok(existsSync(join(grafana, 'provisioning', 'dashboards', 'millrace.yml')));
+  for (const name of readdirSync(grafana).filter((file) => file.endsWith('.json'))) {
+    assert.ok(mounted.includes(`./${name}`), name);
+  }
 });
 
 test('a CommonJS module gets the drop-in as an object of functions, whichever way it asks', {
