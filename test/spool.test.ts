@@ -405,6 +405,10 @@ test('millrace spool: verify, dump and drain', async () => {
         resolve({ code: error === null ? 0 : error.code, stdout });
       });
     });
+  const repaired = await run('repair', directory);
+  assert.equal(repaired.code, 0);
+  assert.match(repaired.stdout, /nothing to mend[\s\S]*: sound; 300 records wait/);
+  assert.doesNotMatch(repaired.stdout, /in use/, 'its own locks are nobody else');
   const verified = await run('verify', directory, '--json');
   assert.equal(verified.code, 0);
   assert.equal((JSON.parse(verified.stdout) as { pending: number }).pending, 300);
@@ -414,6 +418,14 @@ test('millrace spool: verify, dump and drain', async () => {
   assert.equal(drained.code, 0);
   assert.equal((JSON.parse(drained.stdout) as { delivered: number }).delivered, 300);
   assert.equal((await receiver.snapshot()).unique, 300);
+  for (const look of ['verify', 'repair', 'dump'])
+    assert.equal((await run(look, directory)).code, 0);
+  assert.match((await run('verify', directory)).stdout, /: empty; 0 records wait\n$/);
+  writeFileSync(join(directory, 'notes.txt'), 'no spool');
+  for (const never of [directory, join(directory, 'not-there')]) {
+    const refused = await run('verify', never);
+    assert.deepEqual([refused.code, refused.stdout], [1, ''], never);
+  }
 });
 
 test('wrong spool options are told, all of them', () => {

@@ -141,6 +141,10 @@ function printReport(report: SpoolReport): void {
   for (const lane of report.lanes) printLane(lane);
   for (const replay of report.replays) printReplay(replay);
   for (const { pid } of report.owners) console.log(`in use by process ${pid}`);
+  if (report.lanes.length === 0) {
+    console.log(`${report.directory}: empty; 0 records wait`);
+    return;
+  }
   const state = report.isSound ? 'sound' : 'not sound';
   console.log(
     `${report.directory}: ${state}; ${report.pending} records wait, ${report.lost} are lost, ${report.damagedPlaces} damaged places, ${report.bytes} bytes`,

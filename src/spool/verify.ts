@@ -92,7 +92,7 @@ interface Places {
 }
 
 /**
- * Reads every byte of a spool, or of one part of it (instance, run, lane), and changes nothing.
+ * Reads every byte of a spool, or of one part of it (instance, run, lane), and changes nothing. A folder without anything in it is an empty spool.
  *
  * @throws MillraceError MILLRACE_SPOOL that names the folder: it can't be read, or holds no spool
  */
@@ -133,10 +133,12 @@ export function repairSpool(directory: string, edge: FolderEdge = {}): RepairRep
     const locks: FolderLock[] = [];
     try {
       for (const path of places.instances) locks.push(lockOrThrow(path, edge));
-      const before = verifySpool(directory, edge);
+      // The owner is this very call: nobody else uses the spool now.
+      const look = (): SpoolReport => ({ ...verifySpool(directory, edge), owners: [] });
+      const before = look();
       const mended = before.lanes.flatMap((lane) => mendLane(lane, fileSystem));
       for (const path of places.runs) removeReplayNote(path, fileSystem);
-      return { before, after: verifySpool(directory, edge), mended };
+      return { before, after: look(), mended };
     } finally {
       for (const lock of locks) lock.release();
     }
@@ -225,7 +227,9 @@ function findPlaces(directory: string, fileSystem: SpoolFileSystem): Places {
   look(directory, 0);
   const above = /^(.*[\\/]instance-\d+)[\\/]/.exec(directory)?.[1];
   if (above !== undefined) instances.push(above);
-  if (lanes.length === 0 && instances.length === 0) {
+  // A spool that has been emptied leaves its folder, with nothing in it.
+  const isEmpty = () => fileSystem.list(directory).length === 0;
+  if (lanes.length === 0 && instances.length === 0 && !isEmpty()) {
     throw new MillraceError('MILLRACE_SPOOL', `${directory} holds no spool`);
   }
   return { instances, runs, lanes };
