@@ -2,7 +2,7 @@
 export interface SpoolOptions {
   /** Folder; processes may share it, each has a part of its own. */
   readonly directory: string;
-  /** Bound of all files of one process in bytes; beyond it the oldest records are dropped and counted; default 1 GiB. */
+  /** Bound of all files of one process in bytes; beyond it the oldest records are dropped and counted as `overflow_oldest`; default 1 GiB. A disk that is full before is tried again instead. */
   readonly maxBytes?: number;
   /** Size of one file in bytes; default 8 MiB. */
   readonly segmentBytes?: number;
