@@ -44,7 +44,14 @@ test('doctor says what is wrong with a dead receiver, a wrong app id and a bad f
   assert.match(dead.stdout, /bad\tfolder .*name a folder that user/);
   const wrong = await millrace('doctor', '--url', receiver.url, '--appid', 'B');
   assert.equal(wrong.code, 1);
-  assert.match(wrong.stdout, /bad\tapp id/);
+  assert.match(wrong.stdout, /bad\tapp id: .*the one given has 1 character$/m);
+  assert.match(
+    wrong.stdout,
+    /ok\treceiver: answers with status 404, which is usual for a bare GET/,
+  );
+  const longer = await millrace('doctor', '--url', receiver.url, '--appid', 'secret-of-the-game');
+  assert.match(longer.stdout, /the one given begins with se and has 18 characters/);
+  assert.doesNotMatch(longer.stdout, /secret/);
 });
 
 test('doctor reads addresses as deliveries do: with a path, with a password, wrong ones by name; redirects are told', async () => {
@@ -86,6 +93,9 @@ test('top shows what a metrics endpoint tells, and says when there is none', asy
     value: number;
     clients: Record<string, { value: number }>;
   }[];
+  const { origin } = new URL(endpoint.url);
+  const short = await millrace('top', origin, '--once', '--json', '--interval', '0.1');
+  assert.equal(short.code, 0, short.stderr);
   const delivered = rows.find(({ name }) => name === 'delivered');
   assert.equal(delivered?.value, 50);
   assert.equal(delivered?.clients['default (logging)']?.value, 50, 'and by client');
@@ -197,8 +207,20 @@ test('wrong usage is told in one line, without a stack, and ends with 2; what th
     [2, /'--players <count>' argument '1e9' is invalid/, 'demo', '--players', '1e9'],
     [2, /'redirect' is invalid. It needs a value/, 'receiver', '--fault', 'redirect'],
     [2, /'status=99' is invalid. status is from 200/, 'receiver', '--fault', 'status=99'],
-    [1, /^listen EADDRINUSE.*\n$/, 'receiver', '--port', port],
+    [
+      1,
+      /^MILLRACE_UNAVAILABLE: listen EADDRINUSE.*; choose another with --port\n$/,
+      'receiver',
+      '--port',
+      port,
+    ],
     [1, /^ENOENT: .*mkdir '\/proc\/nope'\n$/, 'receiver', '--save', '/proc/nope'],
+    [
+      1,
+      /^MILLRACE_UNAVAILABLE: \/tmp can't be read: it is a folder; name its files\n$/,
+      'check',
+      '/tmp',
+    ],
     [2, /required option '--url <url>'/, 'spool', 'drain', '.', '--appid', 'A'],
     [2, /'x' is invalid for argument 'url'. It must be like http:/, 'top', 'x'],
     [1, /^MILLRACE_UNAVAILABLE: no metrics at .*ECONNREFUSED/, 'top', 'http://127.0.0.1:2/'],

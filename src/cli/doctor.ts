@@ -35,6 +35,10 @@ const DISK_BYTES_MIN: number = 1024 * MIB;
 const MEMORY_BYTES_MIN: number = 256 * MIB;
 const SKEW_MS_MAX = 5000;
 const REPLY_MS = 5000;
+/** The beginning of a shorter app id would say too much of it. */
+const LONG_CHARACTERS = 6;
+/** What receivers say to a request without records. */
+const USUAL: ReadonlySet<number> = new Set([400, 404, 405]);
 
 /** `millrace doctor`: checks this machine, the receiver and the app id. */
 export function doctorCommand(): Command {
@@ -159,7 +163,8 @@ function answer(reply: Response): Examination {
     return { what, state: 'bad', detail };
   }
   const isOk = status < 500;
-  const detail = `answers with status ${status}${isOk ? '' : '; ask its owner'}`;
+  const note = USUAL.has(status) ? ', which is usual for a bare GET: records come by POST' : '';
+  const detail = `answers with status ${status}${isOk ? note : '; ask its owner'}`;
   return { what, state: isOk ? 'ok' : 'warning', detail };
 }
 
@@ -185,6 +190,16 @@ async function dryRun(url: string, appId: string): Promise<Examination> {
     return { what, state: 'ok', detail: 'a record was taken as a dry run' };
   } catch (error) {
     const { message } = error as MillraceError;
-    return { what, state: 'bad', detail: `${message}; check the app id of the project` };
+    return {
+      what,
+      state: 'bad',
+      detail: `${message}; check the app id of the project: ${shapeOf(appId)}`,
+    };
   }
+}
+
+/** Enough of an app id to compare it with another; it is printed nowhere as a whole. */
+function shapeOf(appId: string): string {
+  const beginning = appId.length < LONG_CHARACTERS ? '' : ` begins with ${appId.slice(0, 2)} and`;
+  return `the one given${beginning} has ${appId.length} ${appId.length === 1 ? 'character' : 'characters'}`;
 }

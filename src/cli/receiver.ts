@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { MillraceError } from '../base/errors.ts';
 import { type Fault, Receiver } from '../receiver/index.ts';
 import { parseCount, parsePort } from './arguments.ts';
 import { firstSignal, parentIsGone } from './signals.ts';
@@ -38,13 +39,7 @@ export function receiverCommand(): Command {
 }
 
 async function run(flags: ReceiverFlags): Promise<void> {
-  const receiver = await Receiver.open({
-    port: flags.port,
-    host: flags.host,
-    mode: flags.mode,
-    ...(flags.appid === undefined ? {} : { appIds: flags.appid }),
-    ...(flags.save === undefined ? {} : { saveDirectory: flags.save }),
-  });
+  const receiver = await open(flags);
   receiver.setFaults(flags.fault ?? []);
   // A demo that started this process wants to know where it listens.
   process.send?.({ url: receiver.url }, () => {
@@ -70,6 +65,26 @@ async function run(flags: ReceiverFlags): Promise<void> {
   const snapshot = receiver.snapshot();
   if (flags.json === true) console.log(JSON.stringify(snapshot));
   else console.log(snapshot);
+}
+
+async function open(flags: ReceiverFlags): Promise<Receiver> {
+  try {
+    return await Receiver.open({
+      port: flags.port,
+      host: flags.host,
+      mode: flags.mode,
+      ...(flags.appid === undefined ? {} : { appIds: flags.appid }),
+      ...(flags.save === undefined ? {} : { saveDirectory: flags.save }),
+    });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'EADDRINUSE') throw error;
+    throw new MillraceError(
+      'MILLRACE_UNAVAILABLE',
+      `${message}; choose another with --port`,
+      error,
+    );
+  }
 }
 
 function collectFault(text: string, before: readonly Fault[] = []): Fault[] {

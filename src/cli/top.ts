@@ -47,7 +47,7 @@ export function topCommand(): Command {
     .description(
       'watch a running engine by its metrics endpoint, for instance that of metricsServer; q or Ctrl-C ends it',
     )
-    .argument('<url>', 'http://HOST:PORT/metrics', parseUrl)
+    .argument('<url>', 'http://HOST:PORT/metrics; /metrics may be left out', parseUrl)
     .option('--interval <seconds>', 'time between two looks', parsePositive, 1)
     .option('--once', 'look twice and end')
     .option('--json', 'one JSON object a line')
@@ -64,9 +64,9 @@ async function run(url: string, flags: TopFlags): Promise<void> {
   }
 }
 
-async function watch(url: string, flags: TopFlags, signal: AbortSignal): Promise<void> {
+async function watch(given: string, flags: TopFlags, signal: AbortSignal): Promise<void> {
   const history = new Map<string, number[]>();
-  let before = await look(url);
+  let { url, found: before } = await lookFirst(given);
   while (!signal.aborted) {
     await delay(flags.interval * 1000, undefined, { signal }).catch(() => {
       // Somebody pressed q; the loop's condition does the rest.
@@ -95,6 +95,17 @@ function onQuit(quit: () => void): () => void {
     stdin.off('data', hear).pause().setRawMode(false);
     logUpdate.done();
   };
+}
+
+/** The first look, and where it found metrics: at an address without a path they are as a rule at /metrics. */
+async function lookFirst(url: string): Promise<{ url: string; found: Look }> {
+  try {
+    return { url, found: await look(url) };
+  } catch (error) {
+    if (new URL(url).pathname !== '/') throw error;
+    const usual = new URL('/metrics', url).href;
+    return { url: usual, found: await look(usual) };
+  }
 }
 
 /** @throws MillraceError MILLRACE_UNAVAILABLE: there are no metrics of millrace */

@@ -6,6 +6,9 @@ export interface NumberRule {
   readonly fallback: number;
 }
 
+/** Letters by which a misspelt name may differ from the one that was meant. */
+const EDITS_MAX = 2;
+
 /**
  * Reads an options object name by name and collects everything wrong with it, so that a user
  * hears of all mistakes at once. A name nobody asked for is a mistake, too.
@@ -139,7 +142,10 @@ export class OptionReader {
   finish(): void {
     for (const name of Object.keys(this.#options)) {
       if (this.#asked.has(name) || this.#options[name] === undefined) continue;
-      this.fail(`${name} is unknown; known are ${[...this.#asked].sort().join(', ')}`);
+      const known = [...this.#asked].sort();
+      const meant = closest(name, known);
+      const hint = meant === undefined ? '' : ` (did you mean ${meant}?)`;
+      this.fail(`${name} is unknown${hint}; known are ${known.join(', ')}`);
     }
     if (this.#problems.length === 0) return;
     throw new MillraceError('MILLRACE_OPTIONS', `${this.#owner}: ${this.#problems.join('; ')}`);
@@ -149,4 +155,30 @@ export class OptionReader {
     this.#asked.add(name);
     return this.#options[name];
   }
+}
+
+/** The name that was most likely meant: at most two letters differ, upper and lower case alike, and most of the name is there. */
+function closest(name: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let least = Math.min(EDITS_MAX, Math.floor(name.length / 3)) + 1;
+  for (const candidate of known) {
+    const edits = editsBetween(name.toLowerCase(), candidate.toLowerCase());
+    if (edits < least) [best, least] = [candidate, edits];
+  }
+  return best;
+}
+
+/** Letters to put in, take out or change to make one text of another. */
+function editsBetween(from: string, to: string): number {
+  // Edits from the part of `from` read so far to each beginning of `to`.
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (const [index, letter] of [...from].entries()) {
+    const next = [index + 1];
+    for (let at = 1; at <= to.length; at += 1) {
+      const change = (row[at - 1] ?? 0) + (letter === to[at - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[at] ?? 0) + 1, (next[at - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] ?? 0;
 }

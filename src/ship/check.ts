@@ -244,7 +244,11 @@ function bytesOf(file: string): number {
   }
 }
 
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
 function unreadable(file: string, error: unknown): MillraceError {
-  const words = textOfError(error);
+  const words = isFolder(file) ? 'it is a folder; name its files' : textOfError(error);
   return new MillraceError('MILLRACE_UNAVAILABLE', `${file} can't be read: ${words}`, error);
 }
