@@ -22,7 +22,14 @@ import { isHeard, publish } from './channels.ts';
 import { workerEntry } from './entry.ts';
 import { joinExitHook } from './exit-hook.ts';
 import { HighWaterMark } from './high-water.ts';
-import { closedError, type Deadline, Inlet, type InletOptions, isSignalled } from './inlet.ts';
+import {
+  closedError,
+  type Deadline,
+  Inlet,
+  type InletOptions,
+  inletPlanOf,
+  isSignalled,
+} from './inlet.ts';
 import { Journal } from './journal.ts';
 import type { EnginePlan } from './plan.ts';
 import { isPortMessage, type PortStart } from './port.ts';
@@ -94,20 +101,42 @@ export class Engine {
     const filename = workerEntry(plan.entry, plan.workerFile);
     this.#control = Control.create();
     this.#ledger = new LedgerWriter(this.#control.floats, this.#control.slotFloatAt(ENGINE_SLOT));
-    this.#spool =
-      plan.spool === undefined
-        ? undefined
-        : new SpoolKeeper(plan, plan.spool, {
-            post: (seat) => this.#supervisor.post(seat),
-            onError: this.#onError,
-            control: this.#control,
-          });
-    this.#supervisor = new Supervisor({
+    this.#spool = this.#makeSpool();
+    this.#supervisor = this.#makeSupervisor(filename, client.text);
+    this.inlet = this.#makeInlet();
+    this.accounts = new Accounts({
+      plan,
+      inlet: this.inlet,
+      portSeats: () => this.#portSeats(),
+      backlogSeat: this.#spool?.seat,
+      control: this.#control,
+      supervisor: this.#supervisor,
+    });
+    this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
+    this.#spool?.start();
+    this.#changes = new Watch(this.journal, this.#control);
+    this.#watch = this.#startWatch();
+    this.#noteClient('open');
+  }
+
+  #makeSpool(): SpoolKeeper | undefined {
+    const { plan } = this;
+    if (plan.spool === undefined) return undefined;
+    return new SpoolKeeper(plan, plan.spool, {
+      post: (seat) => this.#supervisor.post(seat),
+      onError: this.#onError,
+      control: this.#control,
+    });
+  }
+
+  #makeSupervisor(filename: string, text: TranscoderOptions): Supervisor {
+    const { plan } = this;
+    return new Supervisor({
       filename,
       threads: plan.workers,
       heapMb: plan.workerHeapMb,
       closesSinks: plan.entry === 'custom',
-      config: this.#workerConfig(client.text),
+      config: this.#workerConfig(text),
       control: this.#control,
       ledger: this.#ledger,
       onError: this.#onError,
@@ -123,9 +152,12 @@ export class Engine {
       onNote: (note) => this.#hear(note),
       onThread: (event, threadId) => this.#noteThread(event, threadId),
     });
-    this.inlet = new Inlet({
+  }
+
+  #makeInlet(): Inlet {
+    return new Inlet({
       region: this.#newRegion(MAIN_REGION),
-      plan,
+      plan: this.plan,
       options: this.#options,
       committer: 'supervisor',
       host: {
@@ -137,24 +169,15 @@ export class Engine {
         onError: this.#onError,
       },
     });
-    this.accounts = new Accounts({
-      plan,
-      inlet: this.inlet,
-      portSeats: () => [...this.#ports.values()].flatMap(({ seats }) => seats),
-      backlogSeat: this.#spool?.seat,
-      control: this.#control,
-      supervisor: this.#supervisor,
-    });
-    this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
-    this.#spool?.start();
+  }
+
+  #startWatch(): NodeJS.Timeout {
     const highWater = new HighWaterMark(this.#onError);
-    this.#changes = new Watch(this.journal, this.#control);
-    this.#watch = setInterval(() => {
+    const timer = setInterval(() => {
       highWater.look(this.#allSeats());
       this.#changes.look(this.accounts.readings());
     }, WATCH_MS);
-    this.#watch.unref();
-    this.#noteClient('open');
+    return timer.unref();
   }
 
   #noteClient(event: 'open' | 'close'): void {
@@ -241,25 +264,13 @@ export class Engine {
     });
     channel.on('close', () => this.#retirePort(id));
     channel.unref();
-    const { consumer, laneBytes, overflow, blockTimeoutMs, queueRecordsMax } = this.plan;
-    const { pace, roundRecords, keptRecordsMax, flush } = this.plan;
     const start: PortStart = {
       millrace: 'port',
       memory: region.memory,
       control: this.#control.memory,
       options: this.#options,
       supers: this.inlet.recorder.getSuperProperties(),
-      plan: {
-        consumer,
-        laneBytes,
-        overflow,
-        blockTimeoutMs,
-        queueRecordsMax,
-        pace,
-        roundRecords,
-        keptRecordsMax,
-        flush,
-      },
+      plan: inletPlanOf(this.plan),
     };
     channel.postMessage(start);
     return port2;
@@ -368,12 +379,16 @@ export class Engine {
   }
 
   #allSeats(): readonly Seat[] {
-    return [...this.inlet.seats, ...[...this.#ports.values()].flatMap(({ seats }) => seats)];
+    return [...this.inlet.seats, ...this.#portSeats()];
+  }
+
+  #portSeats(): readonly Seat[] {
+    return [...this.#ports.values()].flatMap(({ seats }) => seats);
   }
 
   /** Lanes of other threads: what is in them goes out, too. */
   async #drainPorts(deadlineMs: number): Promise<void> {
-    const seats = [...this.#ports.values()].flatMap((port) => port.seats);
+    const seats = this.#portSeats();
     for (const seat of seats) if (seat.requestFlush()) this.#supervisor.post(seat);
     const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
     while (!isDone() && performance.now() < deadlineMs) {

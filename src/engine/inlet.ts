@@ -11,19 +11,24 @@ import { Seat, type SeqSpan } from './seat.ts';
 import { SettledListeners } from './settled.ts';
 import { blockUntil, holdOpen, resolveWhen } from './waits.ts';
 
+const INLET_KEYS = [
+  'consumer',
+  'laneBytes',
+  'overflow',
+  'blockTimeoutMs',
+  'queueRecordsMax',
+  'pace',
+  'roundRecords',
+  'keptRecordsMax',
+  'flush',
+] as const;
+
 /** The part of a plan that the producing side needs: plain data, so that it can go to another thread. */
-export type InletPlan = Pick<
-  EnginePlan,
-  | 'consumer'
-  | 'laneBytes'
-  | 'overflow'
-  | 'blockTimeoutMs'
-  | 'queueRecordsMax'
-  | 'pace'
-  | 'roundRecords'
-  | 'keptRecordsMax'
-  | 'flush'
->;
+export type InletPlan = Pick<EnginePlan, (typeof INLET_KEYS)[number]>;
+
+export function inletPlanOf(plan: EnginePlan): InletPlan {
+  return Object.fromEntries(INLET_KEYS.map((key) => [key, plan[key]])) as InletPlan;
+}
 
 export type InletOptions = Omit<RecorderOptions, 'queueRecordsMax' | 'sheds'>;
 

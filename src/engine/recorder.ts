@@ -199,17 +199,11 @@ export class Recorder {
 
   /** Encodes into the lane itself; only a frame that would wrap or finds no room takes the way over a copy. */
   #write(lane: LaneProducer, fields: RecordFields, context: FrameContext): boolean {
-    if ((this.#hasPriorities || fields.priority !== undefined) && this.#isShed(lane, fields)) {
-      // A wrong call is a wrong call, whether there is room or not.
-      this.#encodeCopy(this.#encoder, fields, { context, lane });
-      return this.#drop(lane, fields);
+    if ((this.#hasPriorities || fields.priority !== undefined) && this.#shed(lane, fields)) {
+      return this.#keepOut(lane, fields, context);
     }
     if (this.#acceptedCount - this.#settledCount >= this.#queueRecordsMax) {
-      if (!this.#waitForQueue(lane)) {
-        // A wrong call is a wrong call, whether there is room or not.
-        this.#encodeCopy(this.#encoder, fields, { context, lane });
-        return this.#drop(lane, fields);
-      }
+      if (!this.#waitForQueue(lane)) return this.#keepOut(lane, fields, context);
     }
     const span = this.#span;
     span.at = lane.writeAt;
@@ -221,7 +215,14 @@ export class Recorder {
     return true;
   }
 
-  #isShed(lane: LaneProducer, fields: RecordFields): boolean {
+  #keepOut(lane: LaneProducer, fields: RecordFields, context: FrameContext): boolean {
+    // A wrong call is a wrong call, whether there is room or not.
+    this.#encodeCopy(this.#encoder, fields, { context, lane });
+    return this.#drop(lane, fields);
+  }
+
+  /** Whether the record has to stay out for more important ones; if so, that is counted. */
+  #shed(lane: LaneProducer, fields: RecordFields): boolean {
     this.#hasPriorities = true;
     const isTrusted = this.#validation === 'off' && !isPriority(fields.priority);
     const priority = isTrusted ? 'normal' : priorityOf(fields, this.#priorities);
