@@ -187,6 +187,10 @@ test('Ctrl-C, which reaches all processes of a terminal, drains the demo and pri
   const [code] = await once(demo, 'exit');
   assert.equal(code, 0, text);
   assert.match(text, /found at the receiver/);
+  assert.equal(
+    text.match(/^look: +http:.*\/ \(engine\) +http:.*\/live\/ \(receiver\)$/gm)?.length,
+    1,
+  );
 });
 
 test('a receiver ends with the process that started it', async () => {

@@ -78,6 +78,7 @@ export class LiveView {
     const seconds = Math.max(0.001, view.seconds - before.seconds);
     const rate = (view.calls - before.calls) / seconds;
     if (!this.#isTerminal) {
+      if (before === view) console.log(placesOf(view).join('\n'));
       console.log(
         `${view.seconds.toFixed(0)} s: ${show(rate)} records/s, queue ${show(view.http.queued)}, delivered ${show(view.http.delivered)}, dropped ${show(dropsOf(view.http))}, ${view.callerNs} ns a call`,
       );
@@ -103,16 +104,25 @@ export class LiveView {
       `millrace demo   ${view.seconds.toFixed(0)} s   ${show(rate)} records/s into each consumer`,
       table.toString(),
       `caller: ${view.callerNs} ns a call   event loop p99: ${view.loopDelayP99Ms.toFixed(1)} ms   workers: ${http.workers.alive}`,
-      `look:     ${view.pages.engine} (engine)   ${view.pages.receiver} (receiver)`,
-      `metrics:  ${view.metricsUrl}`,
-      `files:    ${view.directory}`,
+      ...placesOf(view),
       'Ctrl-C drains and prints the account',
     ].join('\n');
   }
 }
 
+/** Where there is more to see. */
+function placesOf({ pages, metricsUrl, directory }: DemoView): string[] {
+  return [
+    `look:     ${pages.engine} (engine)   ${pages.receiver} (receiver)`,
+    `metrics:  ${metricsUrl}`,
+    `files:    ${directory}`,
+  ];
+}
+
 function dropsOf({ dropped }: Stats): number {
-  return Object.values(dropped).reduce((sum, count) => sum + count, 0);
+  // These two are parts of expired.
+  const { corrupt: _, crashed: __, ...reasons } = dropped;
+  return Object.values(reasons).reduce((sum, count) => sum + count, 0);
 }
 
 function megabytes({ bytesRaw, bytesSent }: Stats): string {
