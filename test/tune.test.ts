@@ -18,7 +18,14 @@ const START: Setting = {
   lingerMs: 100,
   compress: 2,
 };
-const GOAL: Goal = { rate: 100_000, latencyMs: 250, trafficWeight: 20, cores: 4, outageSeconds: 5 };
+const GOAL: Goal = {
+  rate: 100_000,
+  latencyMs: 250,
+  trafficWeight: 20,
+  cores: 4,
+  outageSeconds: 5,
+  ringBytesMin: 64 * MIB,
+};
 
 /** A machine that is known exactly: each worker adds, each gzip level costs, larger batches save. */
 function model({ workers, compress, batchSize }: Setting): Measurement {
@@ -67,10 +74,17 @@ test('the search tries nothing twice, and ends when the time is over', async () 
 });
 
 test('the ring for an outage is a power of two within the bounds', () => {
-  assert.equal(ringBytesFor({ ...GOAL, rate: 1000 }, 200), 4 * MIB);
+  assert.equal(ringBytesFor({ ...GOAL, rate: 1000, ringBytesMin: 4 * MIB }, 200), 4 * MIB);
   assert.equal(ringBytesFor(GOAL, 200), 128 * MIB);
   assert.equal(ringBytesFor({ ...GOAL, rate: 1e7 }, 200), 1024 * MIB);
   assert.equal(ringBytesFor(GOAL, Number.NaN), 128 * MIB);
+});
+
+test('a ring below the default is recommended only to those who want to save memory', async () => {
+  const slow = { ...GOAL, rate: 1000, outageSeconds: 1 };
+  assert.equal((await descend(slow, 1000)).best.ringBytes, 64 * MIB);
+  const thrifty = { ...slow, ringBytesMin: 4 * MIB };
+  assert.equal((await descend(thrifty, 1000)).best.ringBytes, 4 * MIB);
 });
 
 test('the advice says what gives out first, and what rate can be met if the one asked for can not', () => {

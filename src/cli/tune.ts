@@ -24,6 +24,7 @@ interface TuneFlags {
   readonly sample?: string;
   readonly latency: number;
   readonly outage: number;
+  readonly smallRing?: boolean;
   readonly trafficWeight: number;
   readonly json?: boolean;
 }
@@ -38,6 +39,9 @@ const TRIAL_SECONDS_MAX = 10;
 /** Share of the time for the descent; then the linger, and the last trial of all. */
 const DESCENT_SHARE = 0.7;
 const LINGER_SHARE = 0.9;
+/** What a client has without the option. */
+const RING_BYTES_DEFAULT: number = 64 * MIB;
+const RING_BYTES_LEAST: number = 4 * MIB;
 
 /** `millrace tune`: finds options for a rate on this machine. */
 export function tuneCommand(): Command {
@@ -58,6 +62,10 @@ export function tuneCommand(): Command {
     )
     .option('--latency <ms>', 'longest wait from call to acknowledgement, p99', parsePositive, 250)
     .option('--outage <s>', 'how long the ring has to hold what comes', parsePositive, 5)
+    .option(
+      '--small-ring',
+      'save memory: a ring for the outage and no more (default: at least 64 MiB)',
+    )
     .option(
       '--traffic-weight <s>',
       'processor seconds that a gigabyte of traffic is worth',
@@ -124,6 +132,7 @@ class Tuning {
       trafficWeight: flags.trafficWeight,
       cores: availableParallelism(),
       outageSeconds: flags.outage,
+      ringBytesMin: flags.smallRing === true ? RING_BYTES_LEAST : RING_BYTES_DEFAULT,
     };
   }
 
@@ -133,7 +142,7 @@ class Tuning {
     const start: Setting = {
       workers,
       lanes: 4 * workers,
-      ringBytes: 64 * MIB,
+      ringBytes: RING_BYTES_DEFAULT,
       batchSize: 500,
       lingerMs: 100,
       compress: true,

@@ -12,6 +12,8 @@ export interface Goal {
   readonly cores: number;
   /** How long the ring has to hold what comes while nothing leaves, in seconds. */
   readonly outageSeconds: number;
+  /** No smaller ring is recommended, however little the outage needs, in bytes. */
+  readonly ringBytesMin: number;
 }
 
 /** One trial, as it is shown. */
@@ -48,7 +50,6 @@ export const HEAD_ROOM = 1.25;
 const NOTICEABLE = 0.03;
 const PASSES_MAX = 3;
 const MIB: number = 1024 * 1024;
-const RING_BYTES_MIN: number = 4 * MIB;
 const RING_BYTES_MAX: number = 1024 * MIB;
 const FRAME_BYTES_GUESS = 256;
 const GB = 1e9;
@@ -199,9 +200,12 @@ function variantsOf(
   }
 }
 
-/** The least power of two that holds what comes in an outage, in bytes. */
-export function ringBytesFor({ rate, outageSeconds }: Goal, frameBytes: number): number {
+/** The least power of two that holds what comes in an outage and is allowed, in bytes. */
+export function ringBytesFor(
+  { rate, outageSeconds, ringBytesMin }: Goal,
+  frameBytes: number,
+): number {
   const bytes = rate * outageSeconds * (frameBytes > 0 ? frameBytes : FRAME_BYTES_GUESS);
   const rounded = 2 ** Math.ceil(Math.log2(bytes));
-  return Math.min(RING_BYTES_MAX, Math.max(RING_BYTES_MIN, rounded));
+  return Math.min(RING_BYTES_MAX, Math.max(ringBytesMin, rounded));
 }
