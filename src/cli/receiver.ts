@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, systemCodeOf, textOfError } from '../base/errors.ts';
 import { type Fault, Receiver } from '../receiver/index.ts';
 import { parseCount, parsePort } from './arguments.ts';
 import { firstSignal, parentIsGone } from './signals.ts';
@@ -77,13 +77,9 @@ async function open(flags: ReceiverFlags): Promise<Receiver> {
       ...(flags.save === undefined ? {} : { saveDirectory: flags.save }),
     });
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'EADDRINUSE') throw error;
-    throw new MillraceError(
-      'MILLRACE_UNAVAILABLE',
-      `${message}; choose another with --port`,
-      error,
-    );
+    if (systemCodeOf(error) !== 'EADDRINUSE') throw error;
+    const message = `${textOfError(error)}; choose another with --port`;
+    throw new MillraceError('MILLRACE_UNAVAILABLE', message, error);
   }
 }
 
