@@ -129,6 +129,9 @@ test('the API document is that of the declarations: npm run docs', () => {
   assert.equal(document('docs/api.md'), apiDocument());
 });
 
+/** Where programs in the documents send to: a real one, or that of `millrace receiver`. */
+const RECEIVERS = /http:\/\/(?:receiver\.example|127\.0\.0\.1:8991)/g;
+
 /** The programs in the documents, each in a folder of its own, compiled. */
 async function compileSnippets(folder: string, receiverUrl: string): Promise<string[]> {
   mkdirSync(join(folder, 'node_modules', '@types'), { recursive: true });
@@ -142,7 +145,8 @@ async function compileSnippets(folder: string, receiverUrl: string): Promise<str
       const place = join(folder, `${name.replace(/\W/g, '-')}-${index}`);
       mkdirSync(place);
       const file = join(place, 'main.ts');
-      writeFileSync(file, code.replaceAll('http://receiver.example', receiverUrl));
+      mkdirSync(join(place, 'logs'));
+      writeFileSync(file, code.replaceAll(RECEIVERS, receiverUrl));
       return file;
     }),
   );
