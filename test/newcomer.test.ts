@@ -14,6 +14,8 @@ import { repositoryRoot, TestReceiver } from './support.ts';
 
 const run = promisify(execFile);
 const INSTALL = 'npm install millrace';
+/** Where the programs send to: a real one, or that of `millrace receiver`. */
+const RECEIVERS = /http:\/\/(?:receiver\.example|127\.0\.0\.1:8991)/g;
 const features: object = process.features;
 const canRequire = 'require_module' in features && features.require_module === true;
 let receiver: TestReceiver;
@@ -33,7 +35,7 @@ async function walk(
 ): Promise<string> {
   const { folder } = unpackPackage();
   for (const [name, text] of Object.entries(files)) {
-    writeFileSync(join(folder, name), text.replaceAll('http://receiver.example', receiver.url));
+    writeFileSync(join(folder, name), text.replaceAll(RECEIVERS, receiver.url));
   }
   const typed = [INSTALL, ...commands];
   context.diagnostic(
