@@ -154,6 +154,22 @@ test('a frame of exactly a quarter of the lane fits, wherever the lane stands', 
   }
 });
 
+// Positions are compared modulo 2^32: one that stays where it is looks as if it were ahead after half of that.
+test('a flush that nobody asks for never seems to be wanted, however much goes through a lane', () => {
+  const region = newRegion();
+  const producer = new LaneProducer(region, 0);
+  for (let gib = 0; gib < 9; gib += 1) {
+    startAt(region, (gib * 2 ** 29) | 0, 0);
+    const consumer = claim(region);
+    consumer.renewFlushPosition();
+    assert.ok(((consumer.loadFlushPosition() - consumer.head) | 0) <= 0, `${gib / 2} GiB`);
+  }
+  producer.requestFlush();
+  const asked = claim(region);
+  asked.renewFlushPosition();
+  assert.equal(asked.loadFlushPosition(), producer.tail);
+});
+
 test('a worker whose term is over can settle nothing', () => {
   const region = newRegion();
   const producer = new LaneProducer(region, 0);

@@ -399,3 +399,82 @@ test("under validation 'drop' a call during close() is counted, and one after it
   assert.equal(outcomes[0]?.state, 'dropped');
   assert.throws(() => ta.track({ accountId: 'u', event: 'e' }), { code: 'MILLRACE_CLOSED' });
 });
+
+// Method: close() waits for a receiver that never answers; closeSync() comes meanwhile.
+test('closeSync() in the middle of close() ends both', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const directory = newDirectory();
+  const open = () =>
+    new Analytics(
+      new AsyncBatchConsumer({
+        url: receiver.url,
+        appId: 'A',
+        workers: 1,
+        spool: { directory },
+        durability: 'spool-first',
+      }),
+      { onError: () => {} },
+    );
+  const ta = open();
+  for (let index = 0; index < 10; index += 1) ta.track({ accountId: `u${index}`, event: 'e' });
+  await ta.flush();
+  const closing = ta.close({ timeoutMs: 3_600_000 });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const stats = ta.closeSync({ timeoutMs: 500 });
+  assertBalanced(stats);
+  assert.equal(stats.spooled, 10);
+  assert.deepEqual(await closing, ta.stats());
+  await receiver.setFaults([]);
+  // The spool was given back.
+  const next = await open().close();
+  assertBalanced(next);
+  assert.deepEqual([next.recovered, next.delivered], [10, 10]);
+});
+
+// Method: a receiver that takes one record at a time; what it has taken by then is not left on disk.
+test('closeSync() leaves no more on disk than it says, but for what is under way', async () => {
+  await receiver.setFaults([{ action: { kind: 'delay', ms: 5 } }]);
+  const directory = newDirectory();
+  const open = (more: object = {}) =>
+    new Analytics(
+      new AsyncBatchConsumer({
+        url: receiver.url,
+        appId: 'A',
+        workers: 1,
+        lanes: 2,
+        batchSize: 1,
+        spool: { directory },
+        ...more,
+      }),
+      { onError: () => {} },
+    );
+  const ta = open({ durability: 'spool-first' });
+  for (let index = 0; index < 200; index += 1) ta.track({ accountId: `u${index}`, event: 'e' });
+  await until(() => ta.stats().delivered >= 40, 'some are delivered');
+  const stats = ta.closeSync({ timeoutMs: 0 });
+  assertBalanced(stats);
+  await ta.close();
+  await receiver.setFaults([]);
+  const next = await open().close();
+  assertBalanced(next);
+  const underWay = 2;
+  assert.ok(next.recovered <= stats.spooled, `${next.recovered} of ${stats.spooled}`);
+  assert.ok(next.recovered >= stats.spooled - underWay, `${next.recovered} of ${stats.spooled}`);
+  assert.equal((await receiver.snapshot()).unique, stats.accepted - stats.dropped.shutdown);
+});
+
+test('a record that waits is as old as it is, however long the client has been open', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const { now } = Date;
+  const daysAgo = 2 ** 32 + 5000;
+  Date.now = () => now() - daysAgo;
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }), {
+    onError: () => {},
+  });
+  Date.now = now;
+  ta.track({ accountId: 'u', event: 'e' });
+  await until(() => ta.stats().oldestAgeMs > 0, 'it waits');
+  assert.ok(ta.stats().oldestAgeMs < 60_000, `${ta.stats().oldestAgeMs} ms`);
+  assertBalanced(await ta.close({ timeoutMs: 100 }));
+  await receiver.setFaults([]);
+});

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { after, before, beforeEach, test } from 'node:test';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { Analytics, AsyncBatchConsumer, BatchConsumer, type Consumer } from '../src/index.ts';
-import { assertBalanced, TestReceiver, until } from './support.ts';
+import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
 
@@ -148,6 +148,107 @@ test('what another thread does wrong is counted like what this one does', async 
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 640);
+});
+
+// Method: a thread that tracks while this one never comes to its event loop, so that nobody has heard of the thread's lanes yet.
+for (const spool of [false, true]) {
+  test(`closeSync() delivers what other threads have tracked${spool ? ', with a spool as well' : ''}`, async () => {
+    const ta = new Analytics(
+      new AsyncBatchConsumer({
+        url: receiver.url,
+        appId: 'A',
+        workers: 1,
+        lanes: 2,
+        lingerMs: 60_000,
+        ...(spool ? { spool: { directory: newDirectory() } } : {}),
+      }),
+    );
+    // Threads load while this one still has a loop.
+    ta.track({ accountId: 'main', event: 'e' });
+    await ta.flush();
+    const signs = new Int32Array(new SharedArrayBuffer(4));
+    const thread = startThread(ta, { id: 1, count: 100, ends: 'sign', signs });
+    await once(thread, 'online');
+    Atomics.wait(signs, 0, 0, 10_000);
+    assert.equal(Atomics.load(signs, 0), 1);
+    const stats = ta.closeSync({ timeoutMs: 20_000 });
+    assertBalanced(stats);
+    assert.deepEqual([stats.delivered, stats.spooled, stats.dropped.shutdown], [101, 0, 0]);
+    await ta.close();
+    assert.equal((await receiver.snapshot()).unique, 101);
+    await thread.terminate();
+  });
+}
+
+// Method: a thread that ends itself in the middle of its first call, when it has won its lane and can't say so any more.
+test('what a thread tracked that ended within its call is delivered', async () => {
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A', lanes: 1 }));
+  const thread = startThread(ta, { id: 1, count: 1, ends: 'within' });
+  await once(thread, 'exit');
+  await until(() => ta.stats().delivered === 1, 'it is delivered');
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal((await receiver.snapshot()).unique, 1);
+});
+
+// Method: a thread is held by a full lane while the client closes, which makes room.
+test('a call of another thread that waits for room while the client closes takes none', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      lanes: 1,
+      workers: 1,
+      ringBytes: 64 * 1024,
+      overflow: 'block',
+      blockTimeoutMs: 60_000,
+    }),
+    { onError: () => {} },
+  );
+  const thread = startThread(ta, { id: 1, count: 10_000, ends: 'wait-for-close', text: 1000 });
+  // The call after the one that is held throws.
+  const refused = once(thread, 'error');
+  let seen = -1;
+  await until(() => {
+    const { accepted } = ta.stats();
+    const isHeld = accepted > 10 && accepted === seen;
+    seen = accepted;
+    return isHeld;
+  }, 'the thread is held');
+  const stats = await ta.close({ timeoutMs: 300 });
+  const [error] = (await refused) as [{ code?: string }];
+  assert.equal(error.code, 'MILLRACE_CLOSED');
+  await receiver.setFaults([]);
+  for (const account of [stats, ta.stats()]) {
+    assertBalanced(account);
+    assert.equal(account.queued, 0);
+  }
+});
+
+// Method: threads that come and go, with a spool that all records go through.
+test('threads that have ended leave nothing in the numbers of the spool', async () => {
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      lanes: 1,
+      durability: 'spool-first',
+      spool: { directory: newDirectory() },
+    }),
+  );
+  for (let id = 1; id <= 3; id += 1) {
+    const thread = startThread(ta, { id, count: 100, ends: 'exit' });
+    await once(thread, 'exit');
+  }
+  const text = async () => await ta.register.metrics();
+  await until(async () => !(await text()).includes('lane="3"'), 'the threads are forgotten');
+  assert.match(await text(), /millrace_spool_segments\{[^}]*\} 0\n/);
+  assert.match(await text(), /millrace_spool_bytes\{[^}]*\} 0\n/);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 300);
 });
 
 test('calls after the engine has closed are refused in other threads, too', async () => {

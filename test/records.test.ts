@@ -311,6 +311,49 @@ test('a call from within a call (a getter that tracks) keeps both records', asyn
   assert.deepEqual(ids.sort(), ['inner', 'outer']);
 });
 
+test('a call from within a call that is refused keeps its record', async () => {
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  let isIn = false;
+  const properties = {
+    get level() {
+      isIn = ta.track({ accountId: 'u', event: 'inner' });
+      return 1;
+    },
+    wrong: Symbol('no value of a record'),
+  };
+  assert.throws(() =>
+    ta.track({ accountId: 'u', event: 'outer', properties: properties as never }),
+  );
+  assert.ok(isIn);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.deepEqual([stats.accepted, stats.delivered, stats.dropped.invalid], [1, 1, 1]);
+});
+
+test('a dynamic super property function that tracks changes nothing of the record it is called for', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));
+  ta.setDynamicSuperProperties(() => {
+    ta.userSet({ accountId: 'u', properties: { seen: 1 } });
+    return { dynamic: 1 };
+  });
+  ta.track({ accountId: 'u', event: 'login', properties: { level: 3 } });
+  assertBalanced(await ta.close());
+  const records = readRecords(directory, readdirSync(directory));
+  const found = records.map((record) => [record['#type'], record['#event_name']]);
+  assert.deepEqual(found, [
+    ['user_set', undefined],
+    ['track', 'login'],
+  ]);
+  assert.deepEqual(
+    Object.entries(records[1]?.properties as object).filter(([name]) => !name.startsWith('#')),
+    [
+      ['level', 3],
+      ['dynamic', 1],
+    ],
+  );
+});
+
 test('a dynamic super property function that throws costs only its properties', async () => {
   const directory = newDirectory();
   const errors: MillraceError[] = [];

@@ -12,10 +12,15 @@ import {
   type MillraceError,
   type Stats,
 } from '../src/index.ts';
+import { Control } from '../src/lane/control.ts';
 import { LANE_BYTES_MIN } from '../src/lane/layout.ts';
+import { LedgerWriter } from '../src/lane/ledger.ts';
 import { LaneProducer } from '../src/lane/producer.ts';
 import { Region } from '../src/lane/region.ts';
 import { CRASHED, EXPIRED } from '../src/lane/settlement.ts';
+import type { Sink } from '../src/sink/sink.ts';
+import { Delivery, type DeliveryJob } from '../src/worker/delivery.ts';
+import { Gate } from '../src/worker/gate.ts';
 import { makeFrame } from './lane-frames.ts';
 import { assertBalanced, newDirectory, runProgram, TestReceiver, until } from './support.ts';
 
@@ -173,6 +178,25 @@ for (const way of ['exit', 'late']) {
     assert.equal(outcomes.get('dropped crashed'), 2);
   });
 }
+
+// Method: the job of such a record, which gave way (drop-oldest) before the worker could hold it, or whose lane went to another turn.
+test('a record that gave way before it could be given up has its fate, and the turn goes on', () => {
+  const control = Control.create();
+  const delivery = new Delivery({
+    sink: { deliver: () => assert.fail('nothing is sent') } as unknown as Sink,
+    gate: new Gate(control, 'breaker'),
+    ledger: new LedgerWriter(control.floats, control.slotFloatAt(0)),
+    limits: { retries: 'forever', baseMs: 1, capMs: 1 },
+    attemptTimeoutMs: 1000,
+    onExhausted: 'expire',
+    deadLetter: undefined,
+    onTrouble: () => undefined,
+  });
+  const jobThat = (hold: number) =>
+    ({ hold: () => hold, settle: () => assert.fail('it is settled') }) as unknown as DeliveryJob;
+  assert.equal(delivery.giveUpFirst(jobThat(1)).kind, 'done');
+  assert.equal(delivery.giveUpFirst(jobThat(-1)).kind, 'stopped');
+});
 
 // Method: the same verdict again and again, on a lane that nobody reads.
 test('a record that kills even whoever is to give it up is dropped without one', () => {

@@ -48,6 +48,10 @@ export function attachInlet(
   port.on('message', (message: unknown) => {
     if (isPortNotice(message)) inlet.hear(message.notice);
   });
+  // The engine has closed: nobody is left who could settle anything.
+  port.on('close', () => {
+    if (!isClosed) inlet.tellRest('shutdown');
+  });
   port.unref();
   const close = () => {
     isClosed = true;

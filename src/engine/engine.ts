@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { TranscoderOptions } from '../codec/transcode.ts';
@@ -86,6 +86,8 @@ export class Engine {
   #regions = MAIN_REGION;
   #state: 'open' | 'closing' | 'closed' = 'open';
   #closed: Promise<Stats> | undefined;
+  /** Resolves when the threads that closeSync() has ended are gone. */
+  #ended: Promise<void> | undefined;
 
   constructor(plan: EnginePlan, client: EngineClient) {
     this.plan = plan;
@@ -286,9 +288,14 @@ export class Engine {
     const port = this.#ports.get(id);
     if (port === undefined || this.#state === 'closed') return;
     for (const seat of port.seats) seat.takeBackUnpublished();
-    for (const seat of port.seats) if (seat.requestFlush()) this.#supervisor.post(seat);
+    for (const seat of port.seats) {
+      // The thread may have ended after it had won the lane and before it could say so.
+      if (seat.requestFlush() || (seat.isAttended && !seat.hasTurn)) this.#supervisor.post(seat);
+    }
     const isEmpty = () =>
-      port.seats.every((seat) => seat.isSettledUpTo(seat.tail) && seat.spooled === 0);
+      port.seats.every(
+        (seat) => !seat.hasTurn && seat.isSettledUpTo(seat.tail) && seat.spooled === 0,
+      );
     const timer = setInterval(() => {
       if (this.#state === 'open' && !isEmpty()) return;
       clearInterval(timer);
@@ -349,32 +356,55 @@ export class Engine {
     await this.#drainPorts(deadlineMs);
     await this.#drainSpool(deadlineMs);
     await this.#save(endMs);
-    this.#stop();
+    if (!this.#isOver) this.#stop();
     const stopMs = performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
+    await this.#endTurns(stopMs);
+    if (!this.#isOver) {
+      this.#dropRest();
+      const end = await this.#supervisor.close();
+      if (!this.#isOver) {
+        this.#finish();
+        this.#leave(end);
+      }
+    }
+    // closeSync() came meanwhile.
+    await this.#ended;
+    return this.stats();
+  }
+
+  async #endTurns(stopMs: number): Promise<void> {
     while (this.#supervisor.running > 0 && performance.now() < stopMs) {
       await delay(1);
     }
-    this.#dropRest();
-    const end = await this.#supervisor.close();
-    this.#finish();
+  }
+
+  get #isOver(): boolean {
+    return this.#state === 'closed';
+  }
+
+  #leave(end: 'ended' | 'late'): void {
     this.#spool?.leave(end);
-    return this.stats();
+    // Workers have told all they had to tell by now.
+    this.inlet.tellRest('shutdown');
+    for (const { channel } of this.#ports.values()) channel.close();
   }
 
   /** As close(), blocking this thread; the threads end as soon as the event loop runs. */
   closeSync({ timeoutMs = CLOSE_TIMEOUT_MS }: Deadline = {}): Stats {
     if (this.#state === 'closed') return this.stats();
     this.#state = 'closing';
-    this.#control.mode = MODE_DRAIN;
-    this.#flushOrSave(timeoutMs);
+    // Turns that were told to stop by a close() under way don't come back.
+    if (this.#control.mode !== MODE_STOP) {
+      this.#control.mode = MODE_DRAIN;
+      this.#flushOrSave(timeoutMs);
+    }
     this.#stop();
     this.#dropRest();
-    const ended = this.#supervisor.close();
+    const stopMs = performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
+    const ended = holdOpen(() => this.#endTurns(stopMs)).then(() => this.#supervisor.close());
     this.#finish();
-    this.#closed ??= ended.then((end) => {
-      this.#spool?.leave(end);
-      return this.stats();
-    });
+    this.#ended = ended.then((end) => this.#leave(end));
+    this.#closed ??= this.#ended.then(() => this.stats());
     return this.stats();
   }
 
@@ -391,7 +421,7 @@ export class Engine {
     const seats = this.#portSeats();
     for (const seat of seats) if (seat.requestFlush()) this.#supervisor.post(seat);
     const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
-    while (!isDone() && performance.now() < deadlineMs) {
+    while (!this.#isOver && !isDone() && performance.now() < deadlineMs) {
       await delay(1);
     }
   }
@@ -408,7 +438,7 @@ export class Engine {
     const isEmpty = (seat: Seat) => seat.spooled === 0 || this.#supervisor.isStuck(seat);
     const isDone = () =>
       (spool.isReplayed || this.#supervisor.isStuck(spool.seat)) && this.#allSeats().every(isEmpty);
-    while (!isDone() && !isInTrouble() && performance.now() < deadlineMs) {
+    while (!this.#isOver && !isDone() && !isInTrouble() && performance.now() < deadlineMs) {
       await delay(2);
     }
   }
@@ -422,10 +452,10 @@ export class Engine {
 
   /** What is still in the ring goes to the disk. */
   async #save(endMs: number): Promise<void> {
-    if (this.#spool === undefined || this.stats().queued === 0) return;
+    if (this.#isOver || this.#spool === undefined || this.stats().queued === 0) return;
     const seats = this.#startSaving();
     const isDone = () => seats.every((seat) => seat.isSettledUpTo(seat.tail));
-    while (!isDone() && performance.now() < endMs) {
+    while (!this.#isOver && !isDone() && performance.now() < endMs) {
       await delay(1);
     }
   }
@@ -433,18 +463,40 @@ export class Engine {
   /** Delivers what it can in the time, blocking this thread; what is left goes to the disk if there is a spool. */
   #flushOrSave(timeoutMs: number): void {
     const endMs = performance.now() + timeoutMs;
-    this.flushSync({ timeoutMs: timeoutMs - this.#saveMs(timeoutMs) });
+    const deadlineMs = endMs - this.#saveMs(timeoutMs);
+    // Other threads' lanes are delivered side by side with ours.
+    this.#hearPorts();
+    const seats = this.#portSeats();
+    for (const seat of seats) if (seat.requestFlush()) this.#supervisor.post(seat);
+    this.flushSync({ timeoutMs: deadlineMs - performance.now() });
+    for (const seat of seats) this.#blockUntilSettled(seat, deadlineMs);
     this.#saveSync(endMs);
+  }
+
+  /** What other threads have asked for and the event loop has not told yet. */
+  #hearPorts(): void {
+    for (const { seats, channel } of this.#ports.values()) {
+      for (let got = receiveMessageOnPort(channel); got !== undefined; ) {
+        if (isPortMessage(got.message)) this.#postForPort(seats, got.message.post);
+        got = receiveMessageOnPort(channel);
+      }
+    }
+  }
+
+  #blockUntilSettled(seat: Seat, deadlineMs: number): void {
+    const word = { words: seat.region.words, index: seat.settlement.commitAt };
+    const tend = () => {
+      this.#hearPorts();
+      this.#supervisor.look();
+    };
+    blockUntil(() => seat.isSettledUpTo(seat.tail), word, { deadlineMs, tend });
   }
 
   /** As save, blocking this thread. */
   #saveSync(endMs: number): void {
     if (this.#spool === undefined || this.stats().queued === 0) return;
-    for (const seat of this.#startSaving()) {
-      const word = { words: seat.region.words, index: seat.settlement.commitAt };
-      const tend = () => this.#supervisor.look();
-      blockUntil(() => seat.isSettledUpTo(seat.tail), word, { deadlineMs: endMs, tend });
-    }
+    this.#hearPorts();
+    for (const seat of this.#startSaving()) this.#blockUntilSettled(seat, endMs);
   }
 
   #stop(): void {
@@ -454,6 +506,8 @@ export class Engine {
 
   #dropRest(): void {
     for (const seat of this.#allSeats()) {
+      // A turn that has nothing left keeps its lane, and ends in good order.
+      if (seat.isSettledUpTo(seat.tail)) continue;
       this.#tellDropped(seat, seat.dropRest(SHUTDOWN), 'shutdown');
     }
   }
@@ -469,7 +523,6 @@ export class Engine {
 
   #finish(): void {
     this.#state = 'closed';
-    for (const { channel } of this.#ports.values()) channel.close();
     this.#leaveExitHook();
     clearInterval(this.#watch);
     this.#changes.look(this.accounts.readings());
@@ -509,6 +562,8 @@ export class Engine {
 
   /** An exact snapshot, also after close. */
   stats(): Stats {
+    // Another thread may have been in the middle of a call when the lanes were given up.
+    if (this.#isOver) this.#dropRest();
     return this.accounts.stats();
   }
 }

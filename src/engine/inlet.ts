@@ -132,6 +132,11 @@ export class Inlet {
     this.#listeners.settle(`${region}/${lane}`, { fromSeq, toSeq }, outcome);
   }
 
+  /** Tells those who have not heard of their records by now: they gave way while a worker had them, and it never said what became of them. */
+  tellRest(reason: string): void {
+    this.#listeners.settleAll({ state: 'dropped', reason });
+  }
+
   /** Tells those whose records were dropped. */
   tellDropped(seat: Seat, gone: SeqSpan, reason: string): void {
     if (gone.fromSeq === gone.toSeq) return;
@@ -201,6 +206,12 @@ export class Inlet {
 
   /** Decides what happens when a record finds no room. Runs inside the caller's call. */
   #makeRoom(lane: LaneProducer, need: RoomNeed): 'retry' | 'drop' {
+    const made = this.#tryRoom(lane, need);
+    // The client may have been closed while the caller waited: what enters the ring then is nobody's.
+    return made === 'retry' && !this.#host.isOpen() ? 'drop' : made;
+  }
+
+  #tryRoom(lane: LaneProducer, need: RoomNeed): 'retry' | 'drop' {
     switch (this.#plan.overflow) {
       case 'drop-newest':
         return 'drop';

@@ -168,6 +168,8 @@ export class Recorder {
       isIn = this.#write(lane, fields, context);
     } catch (error) {
       this.#isBusy = false;
+      // Calls from inside this one stand for themselves.
+      if (this.#deferred.length > 0) this.#offerDeferred();
       return this.#refuse(error, given);
     }
     this.#isBusy = false;
@@ -189,11 +191,13 @@ export class Recorder {
   }
 
   #prepare(kind: number): FrameContext {
+    // The function may track, and what it tracks uses the same context.
+    const dynamic = this.#dynamic === undefined ? undefined : this.#callDynamic();
     const context = this.#context;
     context.kind = kind;
     context.nowMs = Date.now();
     context.stampMs = context.nowMs - this.region.baseMs;
-    context.dynamic = this.#dynamic === undefined ? undefined : this.#callDynamic();
+    context.dynamic = dynamic;
     return context;
   }
 

@@ -57,6 +57,8 @@ export class Seat {
   readonly settlement: SettlementWords;
   /** Term of the turn posted last. */
   term = 0;
+  /** Whether that turn has not ended. */
+  hasTurn = false;
   /** When that turn was posted, monotonic ms. */
   postedMs = 0;
   /** Instead of a lane: folders of earlier runs that a turn is to replay. */
@@ -239,6 +241,7 @@ export class Seat {
       state.counters[IN_HAND] = 0;
     });
     this.term = this.#state.term;
+    this.hasTurn = true;
     this.postedMs = nowMs;
     beginAttendance(this.#words, this.#at, this.term);
     return this.term;
@@ -360,7 +363,9 @@ export class Seat {
     const framesAt = this.region.framesAt(this.lane);
     const at = framesAt + (head & (laneBytes - 1));
     const frameAt = view.getInt32(at + LENGTH_AT, true) < 0 ? framesAt : at;
-    return baseMs + view.getUint32(frameAt + STAMP_AT, true);
+    // Stamps are modulo 2^32: what lies in the past is at most half of that away.
+    const nowMs = Date.now();
+    return nowMs - ((nowMs - baseMs - view.getUint32(frameAt + STAMP_AT, true)) | 0);
   }
 
   #commit(change: (state: Settlement) => void): void {

@@ -38,6 +38,13 @@ export class SettledListeners {
     for (const { listener } of list.splice(from, to - from)) this.tell(listener, outcome);
   }
 
+  /** Tells everybody who still waits: there is nobody left to settle anything. */
+  settleAll(outcome: SettledOutcome): void {
+    const left = [...this.#lanes.values()].flat();
+    this.#lanes.clear();
+    for (const { listener } of left) this.tell(listener, outcome);
+  }
+
   /** Tells one caller; what it throws goes to onError, never up. */
   tell(listener: Listener, outcome: SettledOutcome): void {
     try {

@@ -42,7 +42,7 @@ export class SpoolKeeper {
       fsync: spool.fsync,
       mode: spool.mode,
       use: spool.use,
-      laneRecords: Math.max(1, Math.floor(plan.queueRecordsMax / plan.lanes / 2)),
+      laneRecords: Math.floor(plan.queueRecordsMax / plan.lanes / 2),
     };
     const region = Region.create({
       lanes: 1,

@@ -390,6 +390,7 @@ export class Supervisor {
     this.#running -= 1;
     this.#isUnbegunTold = false;
     if (seat.term !== term) return;
+    seat.hasTurn = false;
     if (end === 'idle') this.#triage.discharge(seat);
     else if (end === 'hopeless') this.#triage.giveUp(seat, new Error('processes have died of it'));
   }

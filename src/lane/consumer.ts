@@ -28,6 +28,9 @@ import {
 import type { Region } from './region.ts';
 import { Settlement, SettlementWords, SPOOL_SETTLED } from './settlement.ts';
 
+/** A flush position so far behind the head is moved on. Lanes are no longer than this. */
+const FLUSH_STALE_BYTES: number = 2 ** 30;
+
 /** A worker's end of one lane, for the time of one turn. */
 export class LaneConsumer {
   readonly region: Region;
@@ -117,6 +120,17 @@ export class LaneConsumer {
   /** Number of the record after the last published one, now. */
   loadTailSeq(): number {
     return Atomics.load(this.#words, this.#controlWordAt + TAIL_SEQ_WORD);
+  }
+
+  /**
+   * Has the flush position follow the head, so that it is never half the numbers behind and looks as if it were ahead. To be called more
+   * often than once in 2^30 bytes.
+   */
+  renewFlushPosition(): void {
+    const at = this.#controlWordAt + FLUSH_POSITION_WORD;
+    const flush = Atomics.load(this.#words, at);
+    if (((this.#state.head - flush) | 0) < FLUSH_STALE_BYTES) return;
+    Atomics.compareExchange(this.#words, at, flush, this.#state.head);
   }
 
   /** Position up to which a flush was asked for. */

@@ -104,7 +104,7 @@ function laneFolderName(lane: number): string {
 
 /** Number of the lane whose folder that is; undefined: it is none. */
 export function parseLaneFolderName(name: string): number | undefined {
-  const match = /^lane-(\d{3,6})$/.exec(name);
+  const match = /^lane-(\d{3,})$/.exec(name);
   return match === null ? undefined : Number(match[1]);
 }
 

@@ -12,6 +12,8 @@ import type { DeadLetterPlan } from './contract.ts';
 export class DeadLetterFile {
   readonly #plan: DeadLetterPlan;
   #fd: number | undefined;
+  /** Whether the file's last line may be half a line. */
+  #isTorn = false;
 
   constructor(plan: DeadLetterPlan) {
     this.#plan = plan;
@@ -26,7 +28,13 @@ export class DeadLetterFile {
       const record = batch.text.bytes.subarray(batch.starts[index], batch.ends[index]);
       parts.push(Buffer.from(head), Buffer.from(record), Buffer.from('}\n'));
     }
-    writeSync(this.#fd, Buffer.concat(parts));
+    // What another write has left half done ends here.
+    if (this.#isTorn) parts.unshift(Buffer.from('\n'));
+    const bytes = Buffer.concat(parts);
+    for (let at = 0; at < bytes.length; ) {
+      at += writeSync(this.#fd, bytes, at);
+      this.#isTorn = at < bytes.length;
+    }
   }
 
   close(): void {

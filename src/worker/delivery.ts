@@ -116,7 +116,10 @@ export class Delivery {
 
   /** Gives up the first record of a batch, unsent: threads die of it. */
   giveUpFirst(job: DeliveryJob): DeliveryEnd {
-    if (job.hold() !== 0) return STOPPED;
+    const open = job.hold();
+    if (open < 0) return STOPPED;
+    // It gave way meanwhile.
+    if (open > 0) return DONE;
     const record = { from: 0, to: 1 };
     const message = 'workers die of it';
     this.#keepDeadLetter(record, job, { message, cause: 'crashed' });
@@ -177,12 +180,8 @@ export class Delivery {
     this.#countUnderWay(1);
     let outcome: Outcome;
     try {
-      job.enter?.();
-      const attempt = sink.deliver(view, abort.signal);
-      job.leave?.();
-      outcome = await attempt;
+      outcome = await deliverWith(sink, view, { signal: abort.signal, job });
     } catch (error) {
-      job.leave?.();
       // A sink promises not to throw; one that does (an own sink of the user) is treated as out of order.
       const message = textOfError(error);
       return { kind: 'retry', reason: 'network', message, budget: 'few' };
@@ -325,6 +324,20 @@ export class Delivery {
       ),
     );
     return DONE;
+  }
+}
+
+/** Begins an attempt between the job's marks: what a thread dies of in there has to do with these records. */
+function deliverWith(
+  sink: Sink,
+  batch: Batch,
+  { signal, job }: { readonly signal: AbortSignal; readonly job: DeliveryJob },
+): Promise<Outcome> {
+  job.enter?.();
+  try {
+    return sink.deliver(batch, signal);
+  } finally {
+    job.leave?.();
   }
 }
 

@@ -70,6 +70,7 @@ export class Intake {
     const wasEmpty = batch.count === 0;
     const filled = this.#read(tail);
     if (!lane.holds()) return 'broken';
+    lane.renewFlushPosition();
     if (((lane.headSeq - batch.endSeq) | 0) > 0) {
       this.restart();
       return 'broken';

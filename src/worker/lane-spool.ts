@@ -313,6 +313,11 @@ export class LaneSpool {
     if (failure !== undefined) this.#fail(failure);
   }
 
+  /** Writes down what is settled, before a wait that may be the last. */
+  save(): void {
+    this.#file?.save();
+  }
+
   /** Ends in good order: all is on stable storage, settled segments are gone. */
   close(): void {
     this.release();

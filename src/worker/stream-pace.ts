@@ -113,6 +113,7 @@ export class StreamPace implements Pace {
       await Promise.race([...this.#underWay, delay(PRESSURE_LOOK_MS)]);
       if (this.#inFlight.isFenced || this.#tools.control.mode === MODE_STOP) return;
       // As long as the disk takes nothing, what is under way keeps its place.
+      spool.tend();
       if (this.#mustSpool(spool) && this.#inFlight.moveToSpool(spool)) return;
     }
   }

@@ -44,6 +44,8 @@ export class Turn {
 
   /** Nothing of this turn is left when it returns. */
   async #end(end: TurnEnd): Promise<TurnEnd> {
+    // What is under way may take longer than the thread lives.
+    if (end === 'stopped' && this.#lane.holds()) this.#inFlight.spool?.save();
     await this.#pace.quiesce();
     const { spool } = this.#inFlight;
     if (this.#lane.holds()) spool?.close();

@@ -141,7 +141,7 @@ async function failing(
   const forMs = pick({ quick: 100, usual: 600, full: 10_000 });
   const options = optionsOf(receiver, {
     durability: 'spool-first',
-    ringBytes: 16 * MIB,
+    ringBytes: 64 * MIB,
     spool: { directory: newDirectory(), segmentBytes: 64 * KIB, fsync: 'batch' },
     workerFile: new URL('../failing-disk-worker.js', import.meta.url).pathname,
   });

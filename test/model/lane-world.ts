@@ -4,7 +4,7 @@ import type { TextBuffer } from '../../src/codec/transcode.ts';
 import type { Seat } from '../../src/engine/seat.ts';
 import type { Triage } from '../../src/engine/triage.ts';
 import { type Control, GATE_WORD } from '../../src/lane/control.ts';
-import { FRAME_HEADER_BYTES, STAMP_AT } from '../../src/lane/layout.ts';
+import { FRAME_HEADER_BYTES, STAMP_AT, TAIL_WORD } from '../../src/lane/layout.ts';
 import type { LaneProducer } from '../../src/lane/producer.ts';
 import type { DeathReason } from '../../src/lane/readings.ts';
 import type { Region } from '../../src/lane/region.ts';
@@ -17,7 +17,8 @@ import {
   RECOVERED,
   REJECTED,
   RELEASED,
-  type Settlement,
+  Settlement,
+  SettlementWords,
   SHUTDOWN,
   SPOOL_END,
   SPOOL_SETTLED,
@@ -46,6 +47,8 @@ export interface Weather {
   readonly killers: 'none' | 'exit' | 'late' | 'process';
   /** Whether a worker gives the record up that kills, so that it could keep it. */
   readonly keepsDeadLetters: boolean;
+  /** Bytes that have gone through each lane before: positions are compared modulo 2^32. */
+  readonly bytesBefore: number;
   /** Share of the accesses of a worker at which its thread ends. */
   readonly kills: number;
   /** Share at which its lane is given to another turn, while it goes on. */
@@ -117,6 +120,7 @@ export class ModelProcess {
       id: 1,
       baseMs: Date.now(),
     });
+    startLanesAt(this.#region, weather.bytesBefore);
     this.#config = this.#configOf(weather);
     this.#triage = new subject.triage.Triage({
       patienceMs: PATIENCE_MS,
@@ -506,4 +510,16 @@ function numbersOf(region: Region): RegionTranscoder {
     appendSpan: () => 0,
   };
   return transcoder as unknown as RegionTranscoder;
+}
+
+/** Moves all lanes of a new region on, as if so many bytes had gone through them, and no flush had ever been asked for. */
+function startLanesAt(region: Region, bytes: number): void {
+  const position = bytes | 0;
+  for (let lane = 0; lane < region.lanes; lane += 1) {
+    const settlement = new SettlementWords(region, lane);
+    const state = settlement.read(new Settlement());
+    Object.assign(state, { head: position, pin: position });
+    assert.ok(settlement.commit(state, 'supervisor'));
+    region.words[region.controlAt(lane) / 4 + TAIL_WORD] = position;
+  }
 }

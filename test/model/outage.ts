@@ -37,6 +37,7 @@ const WEATHER: Weather = {
   takeovers: 0,
   killers: 'none',
   keepsDeadLetters: false,
+  bytesBefore: 0,
   tracks: 0,
   crowding: 0,
   diskFailures: 0,

@@ -390,5 +390,6 @@ function weatherOf(dice: Dice, isCalm: boolean): Weather {
     crowding: pick([0.002, 0.02, CROWDING_MAX]),
     diskFailures: isCalm ? 0 : pick([0, 0, 0.02, 0.1]),
     keepsDeadLetters: pick([false, true]),
+    bytesBefore: pick([0, 2 ** 31 + 4096]),
   };
 }
