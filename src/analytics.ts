@@ -345,6 +345,15 @@ function planOf(consumer: unknown): EnginePlan {
   );
 }
 
+const REGISTRY_METHODS = [
+  'registerMetric',
+  'getSingleMetric',
+  'removeSingleMetric',
+  'metrics',
+] as const;
+
 function isRegistry(value: unknown): value is MetricsRegistry {
-  return typeof value === 'object' && value !== null && 'registerMetric' in value;
+  if (typeof value !== 'object' || value === null) return false;
+  const members: Partial<Record<string, unknown>> = value as object;
+  return REGISTRY_METHODS.every((method) => typeof members[method] === 'function');
 }

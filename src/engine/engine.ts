@@ -351,7 +351,8 @@ export class Engine {
     } catch (error) {
       // What the spool takes in the time that is left is no trouble.
       if (!(error instanceof MillraceError)) throw error;
-      if (this.#spool === undefined || error.code !== 'MILLRACE_TIMEOUT') this.#onError(error);
+      if (error.code !== 'MILLRACE_TIMEOUT') this.#onError(error);
+      else if (this.#spool === undefined) this.#onError(closeTimeoutError(timeoutMs, this.stats()));
     }
     await this.#drainPorts(deadlineMs);
     await this.#drainSpool(deadlineMs);
@@ -566,4 +567,11 @@ export class Engine {
     if (this.#isOver) this.#dropRest();
     return this.accounts.stats();
   }
+}
+
+function closeTimeoutError(timeoutMs: number, { queued }: Stats): MillraceError {
+  return new MillraceError(
+    'MILLRACE_TIMEOUT',
+    `close() ran out of its ${Math.round(timeoutMs)} ms: ${queued} records that wait are dropped (reason shutdown)`,
+  );
 }

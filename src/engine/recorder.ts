@@ -363,16 +363,7 @@ export class Recorder {
 
   /** Counts a wrong call, and throws or tells as the validation mode says. */
   #refuse(error: unknown, fields: unknown): false {
-    const refusal =
-      error instanceof MillraceError
-        ? error
-        : new MillraceError(
-            'MILLRACE_INVALID_VALUE',
-            typeof fields === 'object' && fields !== null
-              ? `the record could not be read: ${textOf(error)}`
-              : `the argument is ${show(fields)}; it must be an object such as { accountId, event }`,
-            error,
-          );
+    const refusal = refusalOf(error, fields);
     if (this.#validation !== 'throw') return this.refuseQuietly(refusal, fields);
     this.counts.countInvalid(invalidReason(refusal.code));
     throw refusal;
@@ -486,6 +477,16 @@ function checkRequired(required: RequiredField, fields: unknown): void {
   throw missing(
     `${required} is ${show(value)}; this kind of record needs it, a text that is not empty`,
   );
+}
+
+function refusalOf(error: unknown, fields: unknown): MillraceError {
+  const code = error instanceof MillraceError ? error.code : 'MILLRACE_INVALID_VALUE';
+  if (typeof fields !== 'object' || fields === null) {
+    const message = `the argument is ${show(fields)}; it must be one object such as { accountId, event, properties }`;
+    return new MillraceError(code, message, error);
+  }
+  if (error instanceof MillraceError) return error;
+  return new MillraceError(code, `the record could not be read: ${textOf(error)}`, error);
 }
 
 function invalidReason(code: MillraceErrorCode): InvalidReason {

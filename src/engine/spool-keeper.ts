@@ -36,7 +36,8 @@ export class SpoolKeeper {
     this.#folder = SpoolFolder.claim(spool);
     this.plan = {
       directory: this.#folder.directory,
-      segmentBytes: spool.segmentBytes,
+      // A lane gives way by segments: its share has to hold some.
+      segmentBytes: Math.min(spool.segmentBytes, Math.floor(spool.maxBytes / plan.lanes / 2)),
       maxBytes: spool.maxBytes,
       lanes: plan.lanes,
       fsync: spool.fsync,
