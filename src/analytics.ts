@@ -35,7 +35,7 @@ export interface AnalyticsOptions {
   readonly timeZone?: string;
   /** A prom-client Registry to add the metrics to; default: one of its own. */
   readonly register?: MetricsRegistry;
-  /** Name of this client in metrics; default: 'default', then 'client2' … within one registry. */
+  /** Name of this client in metrics; default: 'default', then 'default2' … within one registry. */
   readonly name?: string;
   /** Priorities of events by name, for what is kept out first when the ring fills up. */
   readonly priorities?: Readonly<Record<string, Priority>>;

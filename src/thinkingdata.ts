@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { types } from 'node:util';
 import type { Analytics, Consumer } from './analytics.ts';
 import { AsyncBatchConsumer } from './consumers/async-batch.ts';
 import { DebugConsumer } from './consumers/debug.ts';
@@ -140,8 +141,10 @@ export class TDAnalytics {
       callback?.(new Error('Invalid superProperties'));
       return;
     }
-    Object.assign(this.superProperties, defined(taken.properties));
-    this.millrace?.setSuperProperties(taken.properties as Properties);
+    // What has no value leaves an earlier one as it is.
+    const given = defined(taken.properties);
+    Object.assign(this.superProperties, given);
+    this.millrace?.setSuperProperties(given as Properties);
   }
 
   clearSuperProperties(): void {
@@ -221,7 +224,7 @@ export class TDAnalytics {
   /** The finished record: for a consumer of the caller's own, and for the log. */
   #record(type: RecordType, params: Params, properties: Fields): Fields {
     const isEvent = type.startsWith('track');
-    const time = params.time instanceof Date ? params.time : new Date();
+    const time = types.isDate(params.time) ? params.time : new Date();
     const record: Fields = { '#type': type, '#time': timeText(time) };
     for (const [field, name] of RECORD_FIELDS) if (params[field]) record[name] = params[field];
     record['#uuid'] = params.uuid || randomUUID();

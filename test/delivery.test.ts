@@ -484,3 +484,29 @@ test('an open circuit is shut for longer and longer, but never longer than the p
   assert.ok(Math.max(...shut) <= 1000, `${shut}`);
   assert.ok((shut.at(-1) ?? 0) > 400, `${shut}`);
 });
+
+// A maintenance page of a proxy is answered with 200 more often than it should be.
+test('records wait for as long as somebody else than the receiver answers', async () => {
+  await receiver.setFaults([{ action: { kind: 'wrong-json' }, requests: 7 }]);
+  const { ta, errors } = open();
+  trackMany(ta, 20);
+  await ta.flush({ timeoutMs: 60_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 20);
+  assert.ok(!errors.some(({ code }) => code === 'MILLRACE_REJECTED'));
+});
+
+test('a flush tells once what went wrong in a round', async () => {
+  await receiver.setFaults([{ action: { kind: 'code', code: -1, msg: 'bad' } }]);
+  const ta = new Analytics(new BatchConsumer({ url: receiver.url, appId: 'A', batchSize: 20 }), {
+    onError: () => {},
+  });
+  ta.track({ accountId: 'u', event: 'e' });
+  await assert.rejects(ta.flush(), { code: 'MILLRACE_REJECTED' });
+  await ta.flush();
+  await receiver.setFaults([]);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.rejected, 1);
+});

@@ -176,3 +176,41 @@ test('a record over a quarter of its lane is refused and counted, and its neighb
   assert.equal(stats.delivered, 1);
   assert.equal(stats.dropped.invalid, 1);
 });
+
+for (const url of [
+  'u:secretpw@h',
+  'http://u:secret/pw@h',
+  'http://u:secret#pw@h',
+  'https://u:secret?pw@h',
+  'http://u:secretpw%@h',
+]) {
+  test(`credentials of a URL that can't be read are not shown (${url.replace('secret', '…')})`, () => {
+    assert.throws(
+      () => new AsyncBatchConsumer({ url, appId: 'A' }),
+      ({ code, message }: { code?: string; message: string }) =>
+        code === 'MILLRACE_OPTIONS' && message.includes('url') && !message.includes('secret'),
+    );
+  });
+}
+
+test('a variable for proxies that is no URL is refused by name', () => {
+  const { HTTP_PROXY } = process.env;
+  process.env.HTTP_PROXY = '127.0.0.1:3128';
+  try {
+    assert.throws(() => new AsyncBatchConsumer({ url: 'http://h', appId: 'A' }), {
+      code: 'MILLRACE_OPTIONS',
+      message: /HTTP_PROXY is "127.0.0.1:3128"/,
+    });
+  } finally {
+    if (HTTP_PROXY === undefined) delete process.env.HTTP_PROXY;
+    else process.env.HTTP_PROXY = HTTP_PROXY;
+  }
+  assert.throws(() => new AsyncBatchConsumer({ url: 'http://h', appId: 'A', proxy: 'x' }), {
+    code: 'MILLRACE_OPTIONS',
+    message: /proxy is "x"/,
+  });
+});
+
+test('a port that is none at all is refused', () => {
+  assert.throws(() => Analytics.attach({} as never), { code: 'MILLRACE_OPTIONS' });
+});

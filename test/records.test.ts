@@ -700,3 +700,61 @@ test("validation 'drop' counts wrong calls, tells each kind once, and never thro
   assert.equal(stats.dropped.invalid, 3 * WRONG.length);
   assert.deepEqual(errors.toSorted(), [...new Set(WRONG.map(([, , code]) => code))].sort());
 });
+
+test('ids and texts in lists that the receiver may cut are counted as warnings', async () => {
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  const warned = async () => {
+    const text = await ta.register.metrics();
+    return Number(/^millrace_records_warned_total\{[^}]*\} (\d+)$/m.exec(text)?.[1]);
+  };
+  ta.track({ accountId: 'i'.repeat(128), event: 'e', properties: { list: ['x'.repeat(255)] } });
+  // Pairs of units, 128 characters of them.
+  ta.track({ accountId: '😀'.repeat(128), event: 'e' });
+  assert.equal(await warned(), 0);
+  ta.track({ accountId: 'i'.repeat(129), event: 'e', properties: { list: ['x'.repeat(256)] } });
+  ta.track({ accountId: '😀'.repeat(129), event: 'e' });
+  assert.equal(await warned(), 3);
+  assertBalanced(await ta.close());
+});
+
+test("validation 'drop' throws nothing for super properties either, and the old ones stay", async () => {
+  const errors: MillraceError[] = [];
+  const ta = new Analytics(new LoggingConsumer(newDirectory()), {
+    validation: 'drop',
+    onError: (error) => errors.push(error),
+  });
+  ta.setSuperProperties({ kept: 1 });
+  for (const wrong of [{ 'a b': 1 }, { a: Number.NaN }, null])
+    ta.setSuperProperties(wrong as never);
+  assert.deepEqual(ta.getSuperProperties(), { kept: 1 });
+  assert.equal(ta.stats().dropped.invalid, 3);
+  assert.ok(errors.length > 0);
+  assertBalanced(await ta.close());
+});
+
+test('fields with a place of their own are spelled one way, and named as the caller named them', async () => {
+  const ta = new Analytics(new LoggingConsumer(newDirectory()));
+  const event = { accountId: 'u', event: 'e' };
+  assert.throws(() => ta.track({ ...event, properties: { '#IP': 'x', '#ip': 'y' } }), {
+    code: 'MILLRACE_INVALID_NAME',
+  });
+  assert.throws(() => ta.track({ ...event, appId: 5 as never }), { message: /appId/ });
+  for (const properties of [[null], ['#time'], ['#ip']]) {
+    assert.throws(() => ta.userUnset({ accountId: 'u', properties: properties as never }), {
+      code: 'MILLRACE_INVALID_NAME',
+    });
+  }
+  assertBalanced(await ta.close());
+});
+
+test('a dynamic super property function whose properties are refused leaves none of them', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }), {
+    onError: () => {},
+  });
+  ta.setDynamicSuperProperties(() => ({ '#ip': '5.5.5.5', bad: Number.NaN }));
+  ta.track({ accountId: 'u', event: 'e', ip: undefined as never });
+  assertBalanced(await ta.close());
+  const [record] = readRecords(directory, readdirSync(directory));
+  assert.equal(record?.['#ip'], undefined);
+});

@@ -22,6 +22,7 @@ import { isEventName, NAME_CHARACTERS_MAX } from '../record/names.ts';
 import {
   checkIsObject,
   compareSpellings,
+  reservedName,
   type Shape,
   ShapeTable,
   type Spellings,
@@ -42,6 +43,7 @@ import {
   USER_ADD,
   USER_APPEND,
   USER_UNIQ_APPEND,
+  USER_UNSET,
 } from '../record/types.ts';
 import type { DefinitionLog } from './definitions.ts';
 import {
@@ -235,11 +237,13 @@ export class FrameEncoder {
     }
     this.#hasTime = false;
     if ((fields.time ?? undefined) !== undefined) this.#liftTime(fields.time, 'time');
-    if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid);
-    if (fields.ip !== undefined) this.#lift(LIFT_IP, fields.ip);
-    if (fields.appId !== undefined) this.#lift(LIFT_APP_ID, fields.appId);
-    if (fields.eventId !== undefined) this.#lift(LIFT_EVENT_ID, fields.eventId);
-    if (fields.firstCheckId !== undefined) this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId);
+    if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid, 'uuid ');
+    if (fields.ip !== undefined) this.#lift(LIFT_IP, fields.ip, 'ip ');
+    if (fields.appId !== undefined) this.#lift(LIFT_APP_ID, fields.appId, 'appId ');
+    if (fields.eventId !== undefined) this.#lift(LIFT_EVENT_ID, fields.eventId, 'eventId ');
+    if (fields.firstCheckId !== undefined) {
+      this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId, 'firstCheckId ');
+    }
   }
 
   /** Writes ids and values, and returns the key list. */
@@ -276,7 +280,7 @@ export class FrameEncoder {
   }
 
   #id(id: unknown, name: string): void {
-    if (typeof id === 'string' && id !== '') this.#writer.string(id);
+    if (typeof id === 'string' && id !== '') this.#writer.id(id);
     else if (!this.#strict || id === undefined || id === null || id === '') this.#writer.nil();
     else
       throw new MillraceError('MILLRACE_MISSING_ID', `${name} is ${show(id)}; it must be a text`);
@@ -294,6 +298,7 @@ export class FrameEncoder {
   #value(value: unknown, next: Shape, at: number): number {
     if (value === undefined || value === null) return NONE;
     if (next.lift !== 0) {
+      if (this.#strict && this.#kind === USER_UNSET) throw reservedName(next.key);
       this.#lift(next.lift, value);
       return NONE;
     }
@@ -374,14 +379,36 @@ export class FrameEncoder {
     { shape, own, supers }: { shape: Shape; own: Properties; supers: SuperProperties },
   ): number {
     const { at } = this.#writer;
+    const before = this.#liftedSet();
+    const hadTime = this.#hasTime;
     try {
       if (this.#strict) this.#compareDynamic(shape, Object.keys(dynamic), supers);
       return this.#addMap(dynamic, [own]);
     } catch (error) {
       this.#onDynamicError(error);
       this.#writer.at = at;
+      this.#keepLifted(before);
+      this.#hasTime = hadTime;
       return 0;
     }
+  }
+
+  /** Which fields are lifted so far: a bit each. */
+  #liftedSet(): number {
+    if (!this.#hasLifted) return 0;
+    let set = 0;
+    for (let code = 0; code < LIFT_CODES; code += 1) {
+      if (this.#lifted[code] !== undefined) set |= 1 << code;
+    }
+    return set;
+  }
+
+  /** Takes back what was lifted since. */
+  #keepLifted(set: number): void {
+    for (let code = 0; code < LIFT_CODES; code += 1) {
+      if ((set & (1 << code)) === 0) this.#lifted[code] = undefined;
+    }
+    this.#hasLifted = set !== 0;
   }
 
   /** Dynamic properties have to be spelled as those beside them: looked at once for each pair of name lists in a row. */
@@ -422,14 +449,14 @@ export class FrameEncoder {
   }
 
   /** Keeps one lifted field; the first to come stays. */
-  #lift(code: number, value: unknown): void {
+  #lift(code: number, value: unknown, argument = ''): void {
     if (value === null || value === undefined) return;
     if (code === LIFT_TIME) {
       if (!this.#hasTime) this.#liftTime(value, '#time');
       return;
     }
     if (this.#lifted[code] !== undefined) return;
-    const text = this.#liftedText(code, value);
+    const text = this.#liftedText(code, value, argument);
     if (text === undefined) return;
     this.#lifted[code] = text;
     this.#hasLifted = true;
@@ -448,10 +475,11 @@ export class FrameEncoder {
     }
   }
 
-  #liftedText(code: number, value: unknown): string | undefined {
+  #liftedText(code: number, value: unknown, argument: string): string | undefined {
     const isText = typeof value === 'string' && value !== '';
     if (!this.#strict) return isText ? value : undefined;
-    const name = LIFT_NAMES[code] ?? '';
+    const field = LIFT_NAMES[code] ?? '';
+    const name = argument === '' ? field : `${argument}(${field})`;
     if (!isText) {
       throw new MillraceError(
         'MILLRACE_INVALID_VALUE',
@@ -462,7 +490,7 @@ export class FrameEncoder {
     if (UUID_PATTERN.test(value)) return value.toLowerCase();
     throw new MillraceError(
       'MILLRACE_INVALID_VALUE',
-      `#uuid is ${show(value)}; it must be a UUID such as 3f2b8c1e-9a47-4d6e-8b15-7c0d9e2f1a34`,
+      `${name} is ${show(value)}; it must be a UUID such as 3f2b8c1e-9a47-4d6e-8b15-7c0d9e2f1a34`,
     );
   }
 

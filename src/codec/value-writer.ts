@@ -20,6 +20,10 @@ const BIGINT_MAX = 9007199254740991n;
 
 /** Strings longer than this many UTF-8 bytes are sent, and counted as a warning. */
 const STRING_WARN_BYTES = 2048;
+/** Texts in a list longer than this many UTF-8 bytes: sent, and counted as a warning. */
+const ELEMENT_WARN_BYTES = 255;
+/** Ids longer than this many characters: sent, and counted as a warning. */
+const ID_WARN_CHARACTERS = 128;
 /** Numbers beyond ± this lose digits in the store: sent, and counted as a warning. */
 const NUMBER_WARN = 9e15;
 
@@ -138,7 +142,18 @@ export class ValueWriter {
     this.at = to;
   }
 
-  #longString(text: string): void {
+  /** The id of a user, a text that is not empty. */
+  id(text: string): void {
+    if (text.length <= ID_WARN_CHARACTERS) {
+      this.string(text);
+      return;
+    }
+    // Half as many characters as units, where each is a pair.
+    const isLong = text.length > 2 * ID_WARN_CHARACTERS || [...text].length > ID_WARN_CHARACTERS;
+    this.#longString(text, isLong ? 0 : Number.POSITIVE_INFINITY);
+  }
+
+  #longString(text: string, warnBytes: number = STRING_WARN_BYTES): void {
     const at = this.at;
     const most = text.length * BYTES_PER_UNIT_MAX;
     const headerBytes = most <= 0xff ? 2 : most <= 0xffff ? 3 : 5;
@@ -149,7 +164,7 @@ export class ValueWriter {
       return;
     }
     const written = this.#buffer.write(text, textAt, this.#limit - textAt, 'utf8');
-    if (written > STRING_WARN_BYTES) this.#onWarning();
+    if (written > warnBytes) this.#onWarning();
     if (headerBytes === 2) {
       this.#bytes[at] = 0xd9;
       this.#bytes[at + 1] = written;
@@ -332,6 +347,10 @@ export class ValueWriter {
       return this.#refuse(name, element, 'is not a value: lists hold no null');
     }
     if (Array.isArray(element)) return this.#refuse(name, element, 'is a list inside a list');
+    if (typeof element === 'string' && element.length > SHORT_STRING) {
+      this.#longString(element, ELEMENT_WARN_BYTES);
+      return true;
+    }
     return this.#any(element, { name, depth: place.depth });
   }
 

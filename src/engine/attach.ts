@@ -1,4 +1,4 @@
-import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import { Control, MODE_RUN, MODE_STOP } from '../lane/control.ts';
 import { Region } from '../lane/region.ts';
@@ -15,7 +15,8 @@ export function attachInlet(
   port: MessagePort,
   onError: (error: MillraceError) => void,
 ): { inlet: Inlet; close: () => void } {
-  const start: unknown = receiveMessageOnPort(port)?.message;
+  const start: unknown =
+    port instanceof MessagePort ? receiveMessageOnPort(port)?.message : undefined;
   if (!isPortStart(start)) {
     throw new MillraceError(
       'MILLRACE_OPTIONS',

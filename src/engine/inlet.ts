@@ -64,6 +64,8 @@ export interface Deadline {
 const DROP_TRIES_MAX = 1000;
 
 interface Wait {
+  /** Whether something was sent for it. */
+  readonly isRound: boolean;
   readonly isDone: () => boolean;
   readonly word: { readonly words: Int32Array; readonly index: number };
 }
@@ -75,6 +77,8 @@ export class Inlet {
   readonly #plan: InletPlan;
   readonly #host: InletHost;
   readonly #listeners: SettledListeners;
+  /** The latest rounds whose trouble was thrown, by lane. */
+  readonly #told = new Map<Seat, number>();
   #blockDeadlineMs = 0;
   #sinceRound = 0;
 
@@ -151,11 +155,16 @@ export class Inlet {
   async flush({ timeoutMs = Number.POSITIVE_INFINITY }: Deadline = {}): Promise<void> {
     const deadlineMs = performance.now() + timeoutMs;
     const waits = this.seats.map((seat) => this.#flushSeat(seat));
+    // What an earlier round came to is told once.
+    const told = new Map(this.#told);
+    for (const [index, seat] of this.seats.entries()) {
+      if (waits[index]?.isRound === true) told.delete(seat);
+    }
     const inTime = await holdOpen(() =>
       Promise.all(waits.map(({ isDone, word }) => resolveWhen(isDone, word, { deadlineMs }))),
     );
     if (inTime.includes(false)) throw timeoutError('flush', timeoutMs, this.queued);
-    this.#throwRoundTrouble();
+    this.#throwRoundTrouble(told);
   }
 
   /** As flush(), blocking this thread. True: all settled in time. */
@@ -182,21 +191,23 @@ export class Inlet {
     if (!needsRound || (this.#plan.pace === 'rounds' && seat.isSettledUpTo(target))) {
       if (seat.requestFlush()) this.#host.post(seat);
       const isDone = () => seat.isSettledUpTo(target) || this.#host.isOver();
-      return { isDone, word: { words, index: seat.settlement.commitAt } };
+      return { isRound: false, isDone, word: { words, index: seat.settlement.commitAt } };
     }
     const round = seat.requestRound();
     if (seat.wake()) this.#host.post(seat);
     const isDone = () => seat.isRoundDone(round) || seat.isGivenUp || this.#host.isOver();
-    return { isDone, word: { words, index: seat.roundDoneAt } };
+    return { isRound: true, isDone, word: { words, index: seat.roundDoneAt } };
   }
 
-  #throwRoundTrouble(): void {
+  /** @param told rounds whose result is known to the caller; without them, it is told to somebody else, and stays to be told */
+  #throwRoundTrouble(told?: ReadonlyMap<Seat, number>): void {
     const needsRound = this.#plan.pace === 'rounds' || this.#plan.flush === 'synced';
     if (!needsRound) return;
     for (const seat of this.seats) {
       if (seat.isGivenUp) throw givenUpError(seat);
-      const { code, message } = seat.roundResult();
-      if (code === ROUND_DONE) continue;
+      const { round, code, message } = seat.roundResult();
+      if (code === ROUND_DONE || told?.get(seat) === round) continue;
+      if (told !== undefined || this.#plan.consumer === 'debug') this.#told.set(seat, round);
       throw new MillraceError(
         code === ROUND_REJECTED ? 'MILLRACE_REJECTED' : 'MILLRACE_UNAVAILABLE',
         message,

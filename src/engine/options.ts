@@ -445,7 +445,9 @@ function readHttp(reader: OptionReader): HttpShare {
   const url = reader.requiredText('url');
   const endpoint = url === '' ? undefined : reader.check(() => parseEndpoint(url));
   const proxy = reader.text('proxy');
-  if (proxy !== undefined) reader.check(() => parseEndpoint(proxy));
+  for (const [name, value] of Object.entries(proxy === undefined ? proxyVariables() : { proxy })) {
+    reader.check(() => parseEndpoint(value, name));
+  }
   const ca = readCa(reader);
   const timeoutMs = reader.integer('timeoutMs', { min: 1, max: DAY_MS, fallback: 30_000 });
   return {
@@ -465,6 +467,16 @@ function readHttp(reader: OptionReader): HttpShare {
       ...(ca === undefined ? {} : { ca }),
     },
   };
+}
+
+/** What a request's dispatcher reads; one that is no URL would end each worker. */
+function proxyVariables(): Record<string, string> {
+  const names = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'];
+  const set = names.flatMap((name) => {
+    const value = process.env[name] ?? '';
+    return value === '' ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(set);
 }
 
 function readHeaders(reader: OptionReader): Record<string, string> {

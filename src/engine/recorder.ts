@@ -386,8 +386,15 @@ export class Recorder {
 
   setSuperProperties(properties: Properties): void {
     const checks = this.#validation === 'off' ? 'none' : 'strict';
-    if (checks === 'strict') checkIsObject(properties);
-    this.#publishSupers(encodeProperties({ ...this.getSuperProperties(), ...properties }, checks));
+    let encoded: EncodedProperties;
+    try {
+      if (checks === 'strict') checkIsObject(properties);
+      encoded = encodeProperties({ ...this.getSuperProperties(), ...properties }, checks);
+    } catch (error) {
+      this.#refuse(error, {});
+      return;
+    }
+    this.#publishSupers(encoded);
   }
 
   unsetSuperProperty(name: string): void {
@@ -509,8 +516,13 @@ function reshape(kind: number, fields: RecordFields | UnsetFields): RecordFields
 
 function namesOf(names: unknown): string[] {
   if (typeof names === 'string') return [names];
-  if (Array.isArray(names)) return Array.from(names, String);
+  if (Array.isArray(names)) return Array.from(names, nameOf);
   return typeof names === 'object' && names !== null ? Object.keys(names) : [];
+}
+
+/** What is no text is no name, either: in brackets it passes no check. */
+function nameOf(name: unknown): string {
+  return typeof name === 'string' ? name : `(${show(name)})`;
 }
 
 function isId(id: unknown): id is string {

@@ -215,11 +215,12 @@ export class Seat {
     return ((Atomics.load(this.#words, this.#at + ROUND_DONE_WORD) - round) | 0) >= 0;
   }
 
-  /** Result of the latest round. */
-  roundResult(): { code: number; message: string } {
+  /** Result of the latest round, with the round's number. */
+  roundResult(): { round: number; code: number; message: string } {
     const at = this.region.controlAt(this.lane) + MAIL_BYTES_AT;
     const length = Atomics.load(this.#words, this.#at + MAIL_LENGTH_WORD);
     return {
+      round: Atomics.load(this.#words, this.#at + ROUND_DONE_WORD),
       code: Atomics.load(this.#words, this.#at + ROUND_CODE_WORD),
       message: Buffer.from(this.region.bytes.slice(at, at + length)).toString('utf8'),
     };

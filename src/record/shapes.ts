@@ -154,7 +154,10 @@ export class ShapeTable {
   #grow(shape: Shape, key: string): Shape {
     if (this.#checks === 'strict') {
       this.checkName(key);
-      if (RESERVED.has(key.toLowerCase())) throw reservedName(key);
+      const lower = key.toLowerCase();
+      if (RESERVED.has(lower)) throw reservedName(key);
+      // A lifted field has its own way: whoever comes here spells it in capitals.
+      if (LIFT_BY_NAME.has(lower)) throw clash(lower, key);
       checkCase(shape, key);
     }
     const next = new Shape(shape, key, shape.event);
@@ -195,7 +198,7 @@ function badName(name: string): MillraceError {
   );
 }
 
-function reservedName(name: string): MillraceError {
+export function reservedName(name: string): MillraceError {
   return new MillraceError(
     'MILLRACE_INVALID_NAME',
     `properties: ${show(name)} has a place of its own in the record; pass it as an argument of the call`,

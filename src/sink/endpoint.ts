@@ -24,12 +24,18 @@ const KNOWN_ENDS: readonly string[] = [
   'sync',
   'data_debug',
 ];
-const CREDENTIALS = /\/\/[^/?#]*@/;
+/** All up to the last @, whatever there is in it: a password may hold what ends a URL's authority. */
+const CREDENTIALS = /^([a-z][a-z0-9+.-]*:)?(\/\/)?.*@/is;
 
-/** @throws MillraceError MILLRACE_OPTIONS that names the URL, credentials left out */
-export function parseEndpoint(url: string): Endpoint {
-  const shown = url.replace(CREDENTIALS, '//***@');
-  const parsed = parse(url, shown);
+/**
+ * @param name of the option it comes from
+ * @throws MillraceError MILLRACE_OPTIONS that names the URL, credentials left out
+ */
+export function parseEndpoint(url: string, name = 'url'): Endpoint {
+  const shown = url.replace(CREDENTIALS, hideCredentials);
+  const bad = (rule: string) =>
+    new MillraceError('MILLRACE_OPTIONS', `${name} is ${show(shown)}; ${rule}`);
+  const parsed = parse(url, shown, bad);
   const prefix = prefixOf(parsed.pathname);
   const path = (end: string) => `${prefix}/${end}${parsed.search}`;
   const { username, password } = parsed;
@@ -38,25 +44,25 @@ export function parseEndpoint(url: string): Endpoint {
     syncPath: path('sync_server'),
     debugPath: path('data_debug'),
     shown: `${parsed.origin}${prefix}`,
-    ...(username === '' && password === '' ? {} : { authorization: basic(username, password) }),
+    ...(username === '' && password === '' ? {} : { authorization: basic(parsed, bad) }),
   };
 }
 
-function parse(url: string, shown: string): URL {
+function parse(url: string, shown: string, bad: (rule: string) => MillraceError): URL {
   if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(url)) {
-    throw bad(shown, `it must start with a scheme: did you mean http://${shown}?`);
+    throw bad(`it must start with a scheme: did you mean http://${shown}?`);
   }
   let parsed: URL;
   try {
     parsed = new URL(url);
   } catch {
     // The built-in error repeats the URL, credentials and all.
-    throw bad(shown, 'it is not a URL');
+    throw bad('it is not a URL');
   }
   if (parsed.protocol !== 'http:' && parsed.protocol !== 'https:') {
-    throw bad(shown, 'it must be http or https');
+    throw bad('it must be http or https');
   }
-  if (parsed.hash !== '') throw bad(shown, 'it has a fragment (#…), which no server sees');
+  if (parsed.hash !== '') throw bad('it has a fragment (#…), which no server sees');
   return parsed;
 }
 
@@ -67,11 +73,18 @@ function prefixOf(pathname: string): string {
   return parts.map((part) => `/${part}`).join('');
 }
 
-function basic(username: string, password: string): string {
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-  return `Basic ${Buffer.from(pair, 'utf8').toString('base64')}`;
+function basic({ username, password }: URL, bad: (rule: string) => MillraceError): string {
+  try {
+    const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+    return `Basic ${Buffer.from(pair, 'utf8').toString('base64')}`;
+  } catch {
+    // The built-in error says only "URI malformed".
+    throw bad(
+      'its user or password holds a % that is not followed by two hexadecimal digits; write %25',
+    );
+  }
 }
 
-function bad(shown: string, rule: string): MillraceError {
-  return new MillraceError('MILLRACE_OPTIONS', `url is ${show(shown)}; ${rule}`);
+function hideCredentials(_match: string, scheme = '', slashes = ''): string {
+  return slashes === '' ? '***@' : `${scheme}${slashes}***@`;
 }

@@ -33,6 +33,7 @@ export interface HttpSinkConfig {
   readonly deviceId?: string;
 }
 
+const COUNT_HEADER = 'TA-Integration-Count';
 const KEEP_ALIVE_MS = 30_000;
 /** Most bytes of a reply's headers, and of a body that is read to its end to keep its connection; beyond them the attempt fails. */
 const REPLY_HEADER_BYTES_MAX: number = 16 * 1024;
@@ -90,7 +91,8 @@ export class HttpSink implements Sink {
       const code = codeOfReply(answer);
       if (code !== undefined) facts.code = code;
       const decide = this.#config.kind === 'debug' ? outcomeOfDebug : outcomeOf;
-      const outcome = decide(answer, request.body.length);
+      const decided = decide(answer, request.body.length);
+      const outcome = this.#config.kind === 'debug' ? withRecord(decided, batch) : decided;
       // Who has acknowledged the records has read all of the body; after other replies some of it may still be on its way.
       if (outcome.kind === 'delivered') this.#memory.giveBack(request.body);
       return outcome;
@@ -112,7 +114,7 @@ export class HttpSink implements Sink {
     return {
       path: this.#config.endpoint.syncPath,
       body: jsonBody(batch, this.#config.level, { machine: this.#machine, memory: this.#memory }),
-      headers: { ...this.#headers, 'TA-Integration-Count': String(batch.count) },
+      headers: { ...this.#headers, [COUNT_HEADER]: String(batch.count) },
     };
   }
 
@@ -149,6 +151,18 @@ export class HttpSink implements Sink {
   }
 }
 
+const RECORD_CHARACTERS_MAX = 8192;
+
+/** Who debugs wants to see the record that was refused. */
+function withRecord(outcome: Outcome, { text, starts, ends }: Batch): Outcome {
+  if (outcome.kind !== 'rejected') return outcome;
+  const record = Buffer.from(text.subarray(starts[0], ends[0])).toString('utf8');
+  return {
+    ...outcome,
+    message: `${outcome.message}; the record: ${record.slice(0, RECORD_CHARACTERS_MAX)}`,
+  };
+}
+
 function openDispatcher(config: HttpSinkConfig): Dispatcher {
   const tls = config.ca === undefined ? {} : { ca: config.ca };
   const options = {
@@ -170,8 +184,7 @@ function openDispatcher(config: HttpSinkConfig): Dispatcher {
 
 function fixedHeaders(config: HttpSinkConfig): Record<string, string> {
   const { authorization } = config.endpoint;
-  return {
-    ...config.headers,
+  const own = {
     'Content-Type': 'application/plaintext',
     appid: config.appId,
     compress: config.level === 'none' ? 'none' : 'gzip',
@@ -179,6 +192,10 @@ function fixedHeaders(config: HttpSinkConfig): Record<string, string> {
     'TA-Integration-Version': config.version,
     ...(authorization === undefined ? {} : { authorization }),
   };
+  // Names of headers are the same in any case: one of the user's beside one of ours would be sent as a second.
+  const names = new Set([...Object.keys(own), COUNT_HEADER].map((name) => name.toLowerCase()));
+  const others = Object.entries(config.headers).filter(([name]) => !names.has(name.toLowerCase()));
+  return { ...Object.fromEntries(others), ...own };
 }
 
 function secretsOf({ appId, endpoint, headers, proxy }: HttpSinkConfig): Secrets {

@@ -71,7 +71,7 @@ function outcomeOfBody(reply: Reply, sentBytes: number): Outcome {
       kind: 'retry',
       reason: 'bad_reply',
       message: `the reply is not the receiver's: ${tellable(reply, reply.body)}`,
-      budget: 'few',
+      budget: 'normal',
     };
   }
   if (code === 0) return { kind: 'delivered', sentBytes };

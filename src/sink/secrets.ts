@@ -38,8 +38,18 @@ export function partsOfAuthorization(value: string): string[] {
 export function partsOfUrl(url: string): string[] {
   if (!URL.canParse(url)) return [];
   const { username, password } = new URL(url);
-  const meant = [username, password].map((part) => decodeURIComponent(part));
+  const meant = [username, password].map(decoded);
   return [username, password, ...meant, meant.join(':')];
+}
+
+/** As it is, where it can't be decoded. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    // A lone %: what is written is what is meant.
+    return part;
+  }
 }
 
 function partsOfPair(pair: string): string[] {

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { Analytics, type Consumer } from '../analytics.ts';
 import type { Properties, RecordFields, SettledOutcome } from '../record/types.ts';
 import { isLogEnabled, log } from './log.ts';
@@ -116,7 +117,8 @@ function logOutcome({ state, reason }: SettledOutcome): void {
 function errorText(reason: string): string {
   const [, status] = /^status (\d+)/.exec(reason) ?? [];
   if (status !== undefined) return `Unexpected status code: ${status}`;
-  const [, code, words] = /^(?:code|errorLevel) (-?\d+): (.*)$/s.exec(reason) ?? [];
+  const [, code, words] =
+    /^(?:code|errorLevel) (-?\d+): (.*?)(?:; the record: .*)?$/s.exec(reason) ?? [];
   if (code !== undefined) return `Unexpected result code: ${code}, msg: ${words}`;
   return reason.startsWith('the reply is not the receiver')
     ? 'Could not parse response from ThinkingAnalytics'
@@ -134,7 +136,7 @@ function fieldsOf(
     distinctId: textOf(params.distinctId),
     event: textOf(params.event),
     ip: textOf(params.ip),
-    time: params.time instanceof Date ? params.time : undefined,
+    time: types.isDate(params.time) ? params.time : undefined,
     uuid: textOf(params.uuid),
     appId: textOf(params.appId),
     eventId: textOf(params.eventId),

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import type { Fields } from './types.ts';
 
 /**
@@ -20,7 +21,7 @@ const NONE: TakenProperties = Object.freeze({ properties: Object.freeze({}), cou
 
 /** Whether something may be the name of an event or property. */
 export function isName(name: unknown): name is string {
-  return typeof name === 'string' && NAME.test(name);
+  return (typeof name === 'string' || name instanceof String) && NAME.test(String(name));
 }
 
 /** Whether something is an object and nothing more special. */
@@ -77,7 +78,7 @@ const KEPT_TAGS: ReadonlySet<string> = new Set(
 
 /** Whether the engine writes a value exactly as `JSON.stringify` would, or leaves it out. */
 function isPlain(value: unknown, depth: number): boolean {
-  if (typeof value !== 'object' || value === null || value instanceof Date) return true;
+  if (typeof value !== 'object' || value === null || types.isDate(value)) return true;
   if (depth >= DEPTH_MAX) return false;
   if (Array.isArray(value)) return value.every((item) => isPlain(item, depth + 1));
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -88,7 +89,7 @@ function isPlain(value: unknown, depth: number): boolean {
 
 /** The value as `JSON.stringify` would print it, Dates excepted: they stay. `above` are the objects it is in. */
 function copyValue(value: unknown, above: readonly object[]): unknown {
-  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  if (typeof value !== 'object' || value === null || types.isDate(value)) return value;
   if (above.length >= DEPTH_MAX || above.includes(value)) return undefined;
   const within = [...above, value];
   if ('toJSON' in value && typeof value.toJSON === 'function') {
@@ -116,7 +117,7 @@ export function withTexts(value: Fields): Fields {
 }
 
 function textsOf(value: unknown): unknown {
-  if (value instanceof Date) return timeText(value);
+  if (types.isDate(value)) return timeText(value);
   if (Array.isArray(value)) return value.map(textsOf);
   if (!isObject(value)) return value;
   const entries = Object.entries(value).filter(([, item]) => item !== null && item !== undefined);
