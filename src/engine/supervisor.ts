@@ -170,6 +170,7 @@ export class Supervisor {
     if (this.#isClosed) return;
     this.#seats.set(seat.name, seat);
     if (seat.isGivenUp) {
+      seat.hasTurn = false;
       this.#triage.dropRest(seat);
       return;
     }
