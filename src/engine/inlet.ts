@@ -335,10 +335,10 @@ export function closedError(): MillraceError {
   return new MillraceError('MILLRACE_CLOSED', 'the client is closed; it takes no more records');
 }
 
-function givenUpError({ name }: Seat): MillraceError {
+function givenUpError({ title }: Seat): MillraceError {
   return new MillraceError(
     'MILLRACE_GIVEN_UP',
-    `lane ${name} is given up, because workers die of it; its records are dropped`,
+    `${title} is given up, because workers die of it; its records are dropped`,
   );
 }
 

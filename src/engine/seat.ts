@@ -84,6 +84,12 @@ export class Seat {
     this.#at = region.controlAt(lane) / 4;
   }
 
+  /** For texts: the number that metrics and the folders of the spool have. */
+  get title(): string {
+    if (this.backlogs !== undefined) return 'the backlog of earlier runs';
+    return `lane ${this.region.numberOf(this.lane)}`;
+  }
+
   get tail(): number {
     return Atomics.load(this.#words, this.#at + TAIL_WORD);
   }

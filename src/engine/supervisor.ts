@@ -339,10 +339,10 @@ export class Supervisor {
   }
 
   /** Threads that load for so long are no reason to give a lane up, but one to speak. */
-  #tellUnbegun({ name }: Seat): void {
+  #tellUnbegun({ title }: Seat): void {
     if (this.#isUnbegunTold) return;
     this.#isUnbegunTold = true;
-    const message = `no worker has begun with lane ${name} in ${UNCLAIMED_MS} ms: they load slowly, or not at all`;
+    const message = `no worker has begun with ${title} in ${UNCLAIMED_MS} ms: they load slowly, or not at all`;
     this.#parts.onError(new MillraceError('MILLRACE_WORKER', message));
   }
 

@@ -265,7 +265,7 @@ export class Triage {
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_POISON',
-        `a record of lane ${seat.name} was dropped, because workers die of it: ${textOfError(error)}`,
+        `a record of ${seat.title} was dropped, because workers die of it: ${textOfError(error)}`,
         error,
       ),
     );
@@ -284,7 +284,7 @@ export class Triage {
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_GIVEN_UP',
-        `lane ${seat.name} is given up, because workers die of it: ${textOfError(error)}. ${canSave ? SAVED : fateOf(seat)}`,
+        `${seat.title} is given up, because workers die of it: ${textOfError(error)}. ${canSave ? SAVED : fateOf(seat)}`,
         error,
       ),
     );
@@ -294,7 +294,7 @@ export class Triage {
     this.#parts.onError(
       new MillraceError(
         'MILLRACE_WORKER',
-        `lane ${seat.name} has lost ${crashes} workers in a row without progress: ${textOfError(error)}`,
+        `${seat.title} has lost ${crashes} workers in a row without progress: ${textOfError(error)}`,
         error,
       ),
     );

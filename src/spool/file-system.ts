@@ -117,9 +117,6 @@ function syncDirectory(path: string): void {
 
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-/** As {@link systemCodeOf}. */
-export const codeOf: (error: unknown) => string = systemCodeOf;
-
 /** What a failed call to the disk means for the caller. */
 export interface DiskFailure {
   readonly failed: 'disk_full' | 'disk';

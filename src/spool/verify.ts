@@ -1,14 +1,8 @@
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { MillraceError } from '../base/errors.ts';
+import { MillraceError, systemCodeOf } from '../base/errors.ts';
 import { type Checkpoint, CheckpointFile } from './checkpoint.ts';
-import {
-  codeOf,
-  failureOf,
-  nodeFileSystem,
-  type SpoolFileSystem,
-  writeAll,
-} from './file-system.ts';
+import { failureOf, nodeFileSystem, type SpoolFileSystem, writeAll } from './file-system.ts';
 import type { FolderEdge } from './folder.ts';
 import { parseLaneFolderName } from './lane.ts';
 import { FolderLock, type LockEdge, type LockOwner, ownerOf } from './lock.ts';
@@ -355,7 +349,7 @@ function eachFrame(
     // A file that a crash left without content has nothing to be damaged.
     return scanner.header === 'damaged' && segment.bytes > 0 ? 'damaged' : 'good';
   } catch (error) {
-    if (codeOf(error) !== 'EIO') throw error;
+    if (systemCodeOf(error) !== 'EIO') throw error;
     return 'unreadable';
   } finally {
     scanner.close();
