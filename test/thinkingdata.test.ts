@@ -322,6 +322,7 @@ test('each callback is called once, with the outcome of its record', async () =>
   te.close();
   await until(() => millrace?.stats().workers.alive === 0, 'it is closed');
   te.track({ accountId: 'a', event: 'e_1', callback });
+  await until(() => heard.length > 101, 'the late call is heard');
   assert.match(String(heard.at(-1)), /closed/);
   assert.equal(heard.length, 102);
   assert.ok(millrace !== undefined);
