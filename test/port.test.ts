@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { after, before, beforeEach, test } from 'node:test';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { Analytics, AsyncBatchConsumer, BatchConsumer, type Consumer } from '../src/index.ts';
-import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+import { assertBalanced, metricIn, newDirectory, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
 
@@ -128,10 +128,7 @@ test('what another thread does wrong is counted like what this one does', async 
     validation: 'drop',
     onError: () => {},
   });
-  const value = async (name: string) => {
-    const line = (await ta.register.metrics()).split('\n').find((one) => one.startsWith(name));
-    return Number(line?.split(' ').at(-1));
-  };
+  const value = async (name: string) => metricIn(await ta.register.metrics(), name);
   assert.equal(ta.track({} as { event: string }), false);
   const thread = startThread(ta, { id: 1, count: 640, ends: 'flush', wrong: 10, text: 3000 });
   await once(thread, 'message');

@@ -13,7 +13,7 @@ import {
   superArbitrary,
 } from './record-arbitrary.ts';
 import { type ModelCall, modelText } from './reference.ts';
-import { assertBalanced, newDirectory, packageVersion, readRecords } from './support.ts';
+import { assertBalanced, metricIn, newDirectory, packageVersion, readRecords } from './support.ts';
 
 const RUNS = 60;
 const CALLS = 40;
@@ -703,10 +703,7 @@ test("validation 'drop' counts wrong calls, tells each kind once, and never thro
 
 test('ids and texts in lists that the receiver may cut are counted as warnings', async () => {
   const ta = new Analytics(new LoggingConsumer(newDirectory()));
-  const warned = async () => {
-    const text = await ta.register.metrics();
-    return Number(/^millrace_records_warned_total\{[^}]*\} (\d+)$/m.exec(text)?.[1]);
-  };
+  const warned = async () => metricIn(await ta.register.metrics(), 'millrace_records_warned_total');
   ta.track({ accountId: 'i'.repeat(128), event: 'e', properties: { list: ['x'.repeat(255)] } });
   // Pairs of units, 128 characters of them.
   ta.track({ accountId: '😀'.repeat(128), event: 'e' });

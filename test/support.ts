@@ -205,3 +205,14 @@ export function layOut(lines: readonly string[], separator: string): Batch {
   });
   return { count: lines.length, text, starts, ends };
 }
+
+/** Value of a metric, all series with these labels added up. */
+export function metricIn(text: string, name: string, labels = ''): number {
+  let sum = 0;
+  for (const [, series = '', value] of text.matchAll(
+    new RegExp(`^${name}(\\{[^}]*\\})? (\\S+)$`, 'gm'),
+  )) {
+    if (series.includes(labels)) sum += Number(value);
+  }
+  return sum;
+}

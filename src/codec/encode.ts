@@ -237,12 +237,12 @@ export class FrameEncoder {
     }
     this.#hasTime = false;
     if ((fields.time ?? undefined) !== undefined) this.#liftTime(fields.time, 'time');
-    if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid, 'uuid ');
-    if (fields.ip !== undefined) this.#lift(LIFT_IP, fields.ip, 'ip ');
-    if (fields.appId !== undefined) this.#lift(LIFT_APP_ID, fields.appId, 'appId ');
-    if (fields.eventId !== undefined) this.#lift(LIFT_EVENT_ID, fields.eventId, 'eventId ');
+    if (fields.uuid !== undefined) this.#lift(LIFT_UUID, fields.uuid, 'uuid');
+    if (fields.ip !== undefined) this.#lift(LIFT_IP, fields.ip, 'ip');
+    if (fields.appId !== undefined) this.#lift(LIFT_APP_ID, fields.appId, 'appId');
+    if (fields.eventId !== undefined) this.#lift(LIFT_EVENT_ID, fields.eventId, 'eventId');
     if (fields.firstCheckId !== undefined) {
-      this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId, 'firstCheckId ');
+      this.#lift(LIFT_FIRST_CHECK_ID, fields.firstCheckId, 'firstCheckId');
     }
   }
 
@@ -479,7 +479,7 @@ export class FrameEncoder {
     const isText = typeof value === 'string' && value !== '';
     if (!this.#strict) return isText ? value : undefined;
     const field = LIFT_NAMES[code] ?? '';
-    const name = argument === '' ? field : `${argument}(${field})`;
+    const name = argument === '' ? field : `${argument} (${field})`;
     if (!isText) {
       throw new MillraceError(
         'MILLRACE_INVALID_VALUE',

@@ -2,7 +2,7 @@ import { MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import { Control, MODE_RUN, MODE_STOP } from '../lane/control.ts';
 import { Region } from '../lane/region.ts';
-import { Inlet, isSignalled } from './inlet.ts';
+import { Inlet, lateCalls } from './inlet.ts';
 import { isPortNotice, isPortStart } from './port.ts';
 
 /**
@@ -39,8 +39,7 @@ export function attachInlet(
       isOver: () => control.mode === MODE_STOP,
       lateCalls: () => {
         const isClosing = !isClosed && control.mode !== MODE_STOP;
-        const isQuiet = isClosing && start.options.validation !== 'throw';
-        return isQuiet || isSignalled(control) ? 'tell' : 'throw';
+        return lateCalls(control, { isClosing, validation: start.options.validation });
       },
       onError,
     },

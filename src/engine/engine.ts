@@ -28,7 +28,7 @@ import {
   Inlet,
   type InletOptions,
   inletPlanOf,
-  isSignalled,
+  lateCalls,
 } from './inlet.ts';
 import { Journal } from './journal.ts';
 import type { EnginePlan } from './plan.ts';
@@ -167,7 +167,10 @@ export class Engine {
         tend: () => this.#supervisor.look(),
         isOpen: () => this.#state === 'open',
         isOver: () => this.#state === 'closed',
-        lateCalls: () => this.#lateCalls(),
+        lateCalls: () => {
+          const isClosing = this.#state === 'closing';
+          return lateCalls(this.#control, { isClosing, validation: this.#options.validation });
+        },
         onError: this.#onError,
       },
     });
@@ -237,11 +240,6 @@ export class Engine {
    */
   record(kind: number, fields: RecordFields | UnsetFields, required?: RequiredField): boolean {
     return this.inlet.record(kind, fields, required);
-  }
-
-  #lateCalls(): 'throw' | 'tell' {
-    const isClosing = this.#state === 'closing' && this.#options.validation !== 'throw';
-    return isClosing || isSignalled(this.#control) ? 'tell' : 'throw';
   }
 
   /** A signal is about to end the process: from now on no call throws because it comes late. */

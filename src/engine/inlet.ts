@@ -6,7 +6,13 @@ import type { Region } from '../lane/region.ts';
 import type { RecordFields, SettledOutcome, UnsetFields } from '../record/types.ts';
 import type { Notice } from '../worker/contract.ts';
 import type { EnginePlan } from './plan.ts';
-import { Recorder, type RecorderOptions, type RequiredField, type RoomNeed } from './recorder.ts';
+import {
+  Recorder,
+  type RecorderOptions,
+  type RequiredField,
+  type RoomNeed,
+  type Validation,
+} from './recorder.ts';
 import { Seat, type SeqSpan } from './seat.ts';
 import { SettledListeners } from './settled.ts';
 import { blockUntil, holdOpen, resolveWhen } from './waits.ts';
@@ -326,9 +332,13 @@ export class Inlet {
 /** How often a caller held by a full queue looks at all lanes. */
 const QUEUE_SLICE_MS = 5;
 
-/** Whether a signal ends the process, so that no late call may throw. */
-export function isSignalled({ words }: Control): boolean {
-  return Atomics.load(words, SIGNALLED_WORD) !== 0;
+/** What calls get that come when a client is closing, or closed. While a signal ends the process, none may throw. */
+export function lateCalls(
+  { words }: Control,
+  { isClosing, validation }: { isClosing: boolean; validation: Validation },
+): 'throw' | 'tell' {
+  const isQuiet = isClosing && validation !== 'throw';
+  return isQuiet || Atomics.load(words, SIGNALLED_WORD) !== 0 ? 'tell' : 'throw';
 }
 
 export function closedError(): MillraceError {

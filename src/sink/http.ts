@@ -90,9 +90,11 @@ export class HttpSink implements Sink {
       };
       const code = codeOfReply(answer);
       if (code !== undefined) facts.code = code;
-      const decide = this.#config.kind === 'debug' ? outcomeOfDebug : outcomeOf;
-      const decided = decide(answer, request.body.length);
-      const outcome = this.#config.kind === 'debug' ? withRecord(decided, batch) : decided;
+      const { length } = request.body;
+      const outcome =
+        this.#config.kind === 'debug'
+          ? withRecord(outcomeOfDebug(answer, length), batch)
+          : outcomeOf(answer, length);
       // Who has acknowledged the records has read all of the body; after other replies some of it may still be on its way.
       if (outcome.kind === 'delivered') this.#memory.giveBack(request.body);
       return outcome;

@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { AsyncBatchConsumerOptions } from '../../src/index.ts';
 import type { Fault, FaultAction } from '../../src/receiver/index.ts';
-import { newDirectory, until } from '../support.ts';
+import { metricIn, newDirectory, until } from '../support.ts';
 import {
   assertNoLoss,
   type Drill,
@@ -18,7 +18,7 @@ import {
   watchPauses,
 } from './drill.ts';
 import type { SenderJob } from './sender.ts';
-import { metricIn, Receiver, Sender } from './stage.ts';
+import { Receiver, Sender } from './stage.ts';
 import { Tap, type TapNote } from './tap.ts';
 
 interface Trouble {

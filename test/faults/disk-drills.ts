@@ -19,7 +19,7 @@ import { enumerateCrashPoints } from '../crash-points.ts';
 import type { DiskPlan } from '../failing-disk-worker.ts';
 import { MemoryDisk } from '../memory-disk.ts';
 import { drain, openLane, recordsOf } from '../spool-lane.ts';
-import { newDirectory, until } from '../support.ts';
+import { metricIn, newDirectory, until } from '../support.ts';
 import {
   assertNoLoss,
   type Drill,
@@ -31,7 +31,7 @@ import {
   reconcile,
 } from './drill.ts';
 import { SmallDisk } from './small-disk.ts';
-import { metricIn, numbersIn, open, Receiver, Sender, trackOne } from './stage.ts';
+import { numbersIn, open, Receiver, Sender, trackOne } from './stage.ts';
 
 const DEAD = [{ action: { kind: 'status', status: 503 } }] as const;
 const KIB = 1024;

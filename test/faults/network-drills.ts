@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { createServer, type Server } from 'node:tls';
-import { until } from '../support.ts';
+import { metricIn, until } from '../support.ts';
 import { type Certificate, certificateFor } from './certificate.ts';
 import {
   assertNoLoss,
@@ -14,7 +14,7 @@ import {
   reconcile,
 } from './drill.ts';
 import { NameServer } from './name-server.ts';
-import { metricIn, Receiver, Sender } from './stage.ts';
+import { Receiver, Sender } from './stage.ts';
 
 const NAME_SERVER = '127.53.0.1';
 const OLD_ADDRESS = '127.53.0.11';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Analytics } from '../../src/index.ts';
 import { MillraceError } from '../../src/index.ts';
-import { assertBalanced, newDirectory, TestReceiver, until } from '../support.ts';
+import { assertBalanced, metricIn, newDirectory, TestReceiver, until } from '../support.ts';
 import {
   assertNoLoss,
   type Drill,
@@ -15,7 +15,7 @@ import {
   watchPauses,
 } from './drill.ts';
 import { uuidOf } from './sender.ts';
-import { metricIn, open, peakBytesOf, Receiver, Sender, trackOne } from './stage.ts';
+import { open, peakBytesOf, Receiver, Sender, trackOne } from './stage.ts';
 import { Tap, type TapNote } from './tap.ts';
 
 const DEAD = [{ action: { kind: 'status', status: 503 } }] as const;

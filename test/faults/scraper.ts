@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import './end-with-parent.ts';
-import { metricIn } from './stage.ts';
+import { metricIn } from '../support.ts';
 
 /** What a scraping process is asked to do, again and again. */
 export interface ScrapeOrder {

@@ -198,17 +198,6 @@ export function trackOne(ta: Analytics, index: number): boolean {
   });
 }
 
-/** Value of a metric, all series with these labels added up. */
-export function metricIn(text: string, name: string, labels = ''): number {
-  let sum = 0;
-  for (const [, series = '', value] of text.matchAll(
-    new RegExp(`^${name}(\\{[^}]*\\})? (\\S+)$`, 'gm'),
-  )) {
-    if (series.includes(labels)) sum += Number(value);
-  }
-  return sum;
-}
-
 /** Most memory a living process has had, in bytes, as the system says (Linux). */
 export function peakBytesOf(pid: number | undefined): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { BroadcastChannel, type Worker } from 'node:worker_threads';
 import type { Analytics } from '../../src/index.ts';
 import { DEATH_CHANNEL, type Death } from '../dying-worker.ts';
-import { until } from '../support.ts';
+import { metricIn, until } from '../support.ts';
 import {
   assertNoLoss,
   type Drill,
@@ -13,7 +13,7 @@ import {
   quantile,
   reconcile,
 } from './drill.ts';
-import { metricIn, open, Receiver, Sender, trackOne } from './stage.ts';
+import { open, Receiver, Sender, trackOne } from './stage.ts';
 
 /** The worker threads of this process, and how long each took from its birth to its first words. */
 class ThreadWatch {
