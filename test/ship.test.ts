@@ -17,6 +17,8 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -243,6 +245,44 @@ test('a partial last line waits for its end, and is shipped once', async () => {
   const { delivered, bad } = await shipper.stop();
   assert.deepEqual([delivered, bad], [50, 0]);
   assert.equal((await receiver.snapshot()).duplicates, 0);
+});
+
+test('a line that grows between two looks at the folder is not read over and over, and goes out when it is whole', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  let reply: (() => void) | undefined;
+  let taken = 0;
+  const server = createServer((request, response) => {
+    request.resume();
+    request.on('end', () => {
+      taken += 1;
+      reply = () => response.end('{"code":0}');
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const stop = new AbortController();
+  const pollMs = 200;
+  const last = linesOf(1, 2);
+  writeFileSync(path, linesOf(0, 1) + last.slice(0, 10));
+  const done = ship({ directory, url, appId: 'A', pollMs, signal: stop.signal });
+  await until(() => reply !== undefined, 'the first line is on its way');
+  appendFileSync(path, last.slice(10, 20));
+  // A look sees this much of the line, and the end of the request finds more.
+  await delay(2 * pollMs);
+  appendFileSync(path, last.slice(20, 30));
+  reply?.();
+  reply = undefined;
+  await delay(2 * pollMs);
+  appendFileSync(path, last.slice(30));
+  await until(() => reply !== undefined, 'the second line is on its way');
+  (reply as (() => void) | undefined)?.();
+  await delay(pollMs);
+  stop.abort();
+  const { delivered, bad, imbalance } = await done;
+  server.close();
+  assert.deepEqual([delivered, bad, imbalance], [2, 0, 0]);
+  assert.equal(taken, 2);
 });
 
 test('a file that is packed goes on where it stopped, and one without its last line end is whole', async () => {

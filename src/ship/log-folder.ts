@@ -119,7 +119,7 @@ export class LogFolder {
   #meet(file: TrackedFile, found: FoundFile): void {
     const isChanged =
       found.bytes !== file.found.bytes || found.modifiedMs !== file.found.modifiedMs;
-    file.found = found;
+    file.see(found);
     file.missedAtMs = undefined;
     if (file.cursor.mark.name !== plainName(found.fileName)) {
       file.cursor.change({ name: plainName(found.fileName) });
@@ -142,7 +142,7 @@ export class LogFolder {
     file.cursor.change({ inode: '' });
     file.cursor = this.#newCursor(file.found);
     file.head = new Uint8Array(0);
-    file.isAtEnd = false;
+    file.endBytes = undefined;
     if (file.found.name.isPacked) file.close();
   }
 
@@ -150,7 +150,7 @@ export class LogFolder {
   #miss(inode: string, file: TrackedFile, nowMs: number): void {
     const bytes = file.openBytes;
     if (bytes !== undefined && bytes > file.found.bytes) {
-      file.found = { ...file.found, bytes };
+      file.see({ ...file.found, bytes });
       file.missedAtMs = nowMs;
     }
     file.missedAtMs ??= nowMs;

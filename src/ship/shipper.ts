@@ -324,7 +324,7 @@ export class Shipper {
     const source = file.open();
     if (file.found.name.isPacked && !(await this.#skipTo(file, source))) return;
     let [load, spare] = loads;
-    const seenBytes = file.openBytes ?? file.found.bytes;
+    const endBytes = file.openBytes ?? file.found.bytes;
     let isMore = await load.fill(source, cursor.mark);
     while (isMore) {
       file.noteHead(source, load);
@@ -342,8 +342,7 @@ export class Shipper {
       isMore = next;
       [load, spare] = [spare, load];
     }
-    file.isAtEnd = true;
-    file.seenBytes = seenBytes;
+    file.endBytes = endBytes;
     if (file.found.name.isPacked) {
       cursor.change({ packedBytes: file.found.bytes });
       file.close();

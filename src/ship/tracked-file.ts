@@ -56,10 +56,8 @@ export class TrackedFile {
   cursor: Cursor;
   /** Text of the file's beginning, as far as there was some when it was looked at. */
   head: Uint8Array = new Uint8Array(0);
-  /** Whether a look found nothing more to ship. */
-  isAtEnd = false;
-  /** Size on disk at the latest look that found its end. */
-  seenBytes = -1;
+  /** Size on disk when it was read to its end; undefined: it has not been, or has changed since. */
+  endBytes: number | undefined;
   /** What keeps it from being read; it is tried again when it changes, or after a while. */
   failure: string | undefined;
   retryAtMs = 0;
@@ -130,9 +128,17 @@ export class TrackedFile {
     return Math.max(0, this.found.bytes - mark.offset);
   }
 
-  /** Whether there may be something to ship. */
+  /**
+   * Whether there may be something to ship. A plain file that was read to its end waits for the next look, however it has grown
+   * since: what it has is the beginning of a line, which is not read again and again until its writer comes to the line's end.
+   */
   get isPending(): boolean {
-    if (this.found.name.isPacked) return this.lagBytes > 0;
-    return this.lagBytes > 0 && !(this.isAtEnd && this.seenBytes === this.found.bytes);
+    return this.lagBytes > 0 && (this.found.name.isPacked || this.endBytes === undefined);
+  }
+
+  /** Notes how a look at the folder, or at the open file, finds it. */
+  see(found: FoundFile): void {
+    this.found = found;
+    if (found.bytes !== this.endBytes) this.endBytes = undefined;
   }
 }
