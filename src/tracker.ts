@@ -119,4 +119,9 @@ export class Tracker<Plan extends TrackingPlan = TrackingPlan> {
   setDynamicSuperProperties(dynamic: (() => Properties | null | undefined) | undefined): void {
     this.#inlet.recorder.setDynamicSuperProperties(dynamic);
   }
+
+  /** What the dynamic function gives at this moment, unchecked; empty without one, or if it throws, of which `onError` hears. */
+  getDynamicSuperProperties(): Properties {
+    return this.#inlet.recorder.getDynamicSuperProperties();
+  }
 }

@@ -426,6 +426,28 @@ test('super properties of the moment join dynamic ones, whatever their shape had
   );
 });
 
+test('dynamic super properties can be asked for: what the function gives now, and nothing if it fails', async () => {
+  const told: string[] = [];
+  const ta = new Analytics(new LoggingConsumer({ directory: newDirectory(), workers: 1 }), {
+    onError: ({ message }) => told.push(message),
+  });
+  assert.deepEqual(ta.getDynamicSuperProperties(), {});
+  let online = 0;
+  ta.setDynamicSuperProperties(() => {
+    online += 1;
+    if (online === 2) throw new Error('nobody there');
+    return { online };
+  });
+  assert.deepEqual(ta.getDynamicSuperProperties(), { online: 1 });
+  assert.deepEqual(ta.getDynamicSuperProperties(), {});
+  assert.deepEqual(told, ['dynamic super properties were left out: nobody there']);
+  ta.track({ accountId: 'u', event: 'e' });
+  assert.equal(online, 3);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 1);
+});
+
 test('super properties changed thousands of times reach each record as they were at its call', async () => {
   const directory = newDirectory();
   const ta = new Analytics(new LoggingConsumer({ directory, workers: 1, lanes: 1 }));

@@ -418,6 +418,10 @@ export class Recorder {
     this.#dynamic = dynamic;
   }
 
+  getDynamicSuperProperties(): Properties {
+    return this.#callDynamic() ?? {};
+  }
+
   #publishSupers(encoded: EncodedProperties | undefined): void {
     const { epoch } = this.#context.supers;
     if (epoch !== 0) {
