@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { Command } from 'commander';
+import { RING_BYTES_DEFAULT } from '../engine/options.ts';
 import { parseEndpoint } from '../sink/endpoint.ts';
 import { type Advice, adviseOn } from '../tune/advice.ts';
 import { readSample } from '../tune/sample.ts';
@@ -40,7 +41,6 @@ const TRIAL_SECONDS_MAX = 10;
 const DESCENT_SHARE = 0.7;
 const LINGER_SHARE = 0.9;
 /** What a client has without the option. */
-const RING_BYTES_DEFAULT: number = 64 * MIB;
 const RING_BYTES_LEAST: number = 4 * MIB;
 
 /** `millrace tune`: finds options for a rate on this machine. */

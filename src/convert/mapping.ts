@@ -97,9 +97,7 @@ export function readMapping(value: unknown): Mapping {
   checkTypes(reader, type);
   const time = readTime(reader, inputZone);
   const mapping: Mapping = {
-    format: reader.has('format')
-      ? reader.oneOf('format', ['csv', 'jsonl'] as const, 'csv')
-      : undefined,
+    format: reader.oneOf('format', ['csv', 'jsonl'] as const),
     delimiter: reader.text('delimiter') ?? ',',
     columns: readNames(reader, 'columns'),
     type,
@@ -216,7 +214,7 @@ function readProperty(name: string, raw: unknown, zone: string): PropertyRule {
   const rule: PropertyRule = {
     name,
     source: sourceOf(reader),
-    type: reader.has('type') ? reader.oneOf('type', PROPERTY_TYPES, 'text') : undefined,
+    type: reader.oneOf('type', PROPERTY_TYPES),
     time: timeRuleOf(reader, zone),
     separator: reader.text('separator') ?? ',',
   };

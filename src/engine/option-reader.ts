@@ -3,7 +3,8 @@ import { MillraceError, show } from '../base/errors.ts';
 export interface NumberRule {
   readonly min: number;
   readonly max: number;
-  readonly fallback: number;
+  /** What an option that is not given amounts to; default: nothing. */
+  readonly fallback?: number;
 }
 
 /** Letters by which a misspelt name may differ from the one that was meant. */
@@ -44,7 +45,9 @@ export class OptionReader {
     return this.#take(name);
   }
 
-  integer(name: string, { min, max, fallback }: NumberRule): number {
+  integer(name: string, rule: Required<NumberRule>): number;
+  integer(name: string, rule: NumberRule): number | undefined;
+  integer(name: string, { min, max, fallback }: NumberRule): number | undefined {
     const value = this.#take(name);
     if (value === undefined) return fallback;
     if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) {
@@ -54,7 +57,9 @@ export class OptionReader {
     return fallback;
   }
 
-  number(name: string, { min, max, fallback }: NumberRule): number {
+  number(name: string, rule: Required<NumberRule>): number;
+  number(name: string, rule: NumberRule): number | undefined;
+  number(name: string, { min, max, fallback }: NumberRule): number | undefined {
     const value = this.#take(name);
     if (value === undefined) return fallback;
     if (typeof value === 'number' && value >= min && value <= max) return value;
@@ -70,7 +75,9 @@ export class OptionReader {
     return fallback === 'on';
   }
 
-  oneOf<T extends string>(name: string, allowed: readonly T[], fallback: T): T {
+  oneOf<T extends string>(name: string, allowed: readonly T[], fallback: T): T;
+  oneOf<T extends string>(name: string, allowed: readonly T[]): T | undefined;
+  oneOf<T extends string>(name: string, allowed: readonly T[], fallback?: T): T | undefined {
     const value = this.#take(name);
     if (value === undefined) return fallback;
     const found = allowed.find((choice) => choice === value);

@@ -15,9 +15,10 @@ import { LIBRARY_VERSION } from './version.ts';
 
 const KIB = 1024;
 const MIB: number = 1024 * KIB;
-const RING_BYTES_DEFAULT: number = 64 * MIB;
+/** Shared memory of all lanes of a client, in bytes. */
+export const RING_BYTES_DEFAULT: number = 64 * MIB;
 const RING_BYTES_MIN: number = 64 * KIB;
-const RING_BYTES_MAX: number = 1024 * MIB;
+export const RING_BYTES_MAX: number = 1024 * MIB;
 const WORKERS_MAX = 32;
 const LANES_MAX = 256;
 /** With less a worker can't even load. */
@@ -189,7 +190,7 @@ export function planBatch(options: unknown): EnginePlan {
   const batchSize = reader.integer('batchSize', { min: 1, max: BATCH_RECORDS_MAX, fallback: 20 });
   const batches = reader.integer('maxCachedBatches', { min: 0, max: 100_000, fallback: 50 });
   const retries = reader.integer('retries', { min: 0, max: 1000, fallback: 3 });
-  const forMs = readForMs(reader);
+  const forMs = reader.integer('retryForMs', { min: 1, max: RETRY_FOR_MS_MAX });
   const plan: EnginePlan = {
     ...share,
     ...http,
@@ -255,9 +256,7 @@ export function planDebug(options: unknown): EnginePlan {
 export function planLogging(options: unknown): EnginePlan {
   const reader = new OptionReader('LoggingConsumer', options);
   const share = readEngine(reader, { overflow: 'drop-newest', workers: 1 });
-  const maxSizeMb = reader.has('maxSizeMb')
-    ? reader.number('maxSizeMb', { min: 0.0001, max: 1_048_576, fallback: 1024 })
-    : undefined;
+  const maxSizeMb = reader.number('maxSizeMb', { min: 0.0001, max: 1_048_576 });
   const prefix = readNamePart(reader, 'prefix');
   const instance = readInstance(reader);
   const spillDirectory = reader.text('spillDirectory');
@@ -314,13 +313,13 @@ function readInstance(reader: OptionReader): string | undefined {
 }
 
 function readUpkeep(reader: OptionReader): UpkeepRules {
-  const number = (name: string, { min, scale }: { min: number; scale: number }) =>
-    reader.has(name)
-      ? reader.number(name, { min, max: Number.MAX_SAFE_INTEGER, fallback: min }) * scale
-      : undefined;
-  const packAfterMs = number('gzipAfterMs', { min: 0, scale: 1 });
-  const keepMs = number('keepDays', { min: 0, scale: DAY_MS });
-  const keepBytes = number('keepTotalMb', { min: 0, scale: MIB });
+  const scaled = (name: string, scale: number) => {
+    const value = reader.number(name, { min: 0, max: Number.MAX_SAFE_INTEGER });
+    return value === undefined ? undefined : value * scale;
+  };
+  const packAfterMs = scaled('gzipAfterMs', 1);
+  const keepMs = scaled('keepDays', DAY_MS);
+  const keepBytes = scaled('keepTotalMb', MIB);
   return {
     ...(packAfterMs === undefined ? {} : { packAfterMs }),
     ...(keepMs === undefined ? {} : { keepMs }),
@@ -369,7 +368,7 @@ function readEngine(
   }
   return {
     workers,
-    workerHeapMb: readHeapMb(reader),
+    workerHeapMb: reader.integer('workerHeapMb', { min: HEAP_MB_MIN, max: HEAP_MB_MAX }),
     workerPatienceMs: reader.integer('workerPatienceMs', {
       min: 0,
       max: DAY_MS,
@@ -392,15 +391,6 @@ function readDeadLetter(reader: OptionReader): EnginePlan['deadLetter'] {
   }
   const mode = reader.integer('deadLetterMode', { min: 0, max: 0o777, fallback: 0o600 });
   return path === undefined ? undefined : { path, mode };
-}
-
-function readHeapMb(reader: OptionReader): number | undefined {
-  if (!reader.has('workerHeapMb')) return undefined;
-  return reader.integer('workerHeapMb', {
-    min: HEAP_MB_MIN,
-    max: HEAP_MB_MAX,
-    fallback: HEAP_MB_MIN,
-  });
 }
 
 function readSpool(reader: OptionReader): SpoolOptionsPlan | undefined {
@@ -517,17 +507,12 @@ function readRetries(
   reader: OptionReader,
   fallback: number | 'forever',
 ): Pick<EnginePlan['retry'], 'retries' | 'forMs'> {
-  const forMs = readForMs(reader);
+  const forMs = reader.integer('retryForMs', { min: 1, max: RETRY_FOR_MS_MAX });
   const retries = reader.raw('retries') ?? fallback;
   const isCount = typeof retries === 'number' && Number.isInteger(retries) && retries >= 0;
   if (retries === 'forever' || isCount) return { retries, forMs };
   reader.fail(`retries is ${show(retries)}; it must be a whole number, or 'forever'`);
   return { retries: fallback, forMs };
-}
-
-function readForMs(reader: OptionReader): number | undefined {
-  if (!reader.has('retryForMs')) return undefined;
-  return reader.integer('retryForMs', { min: 1, max: RETRY_FOR_MS_MAX, fallback: 1 });
 }
 
 /** An own sink of the user takes the place of ours, on the same workers. */

@@ -147,12 +147,8 @@ function checkOptions(options: ShipOptions): CheckedOptions {
   const url = reader.requiredText('url');
   const endpoint = url === '' ? undefined : reader.check(() => parseEndpoint(url));
   const timeoutMs = reader.integer('timeoutMs', { min: 1, max: DAY_MS, fallback: 30_000 });
-  const compress = reader.has('compress')
-    ? reader.integer('compress', { min: 0, max: 9, fallback: 0 })
-    : 'fast';
-  const metricsPort = reader.has('metricsPort')
-    ? reader.integer('metricsPort', { min: 0, max: PORT_MAX, fallback: 0 })
-    : undefined;
+  const compress = reader.integer('compress', { min: 0, max: 9 }) ?? 'fast';
+  const metricsPort = reader.integer('metricsPort', { min: 0, max: PORT_MAX });
   const metricsHost = reader.text('metricsHost') ?? '127.0.0.1';
   const appId = reader.requiredText('appId');
   const plan = readPlan(reader);
@@ -170,12 +166,8 @@ function readPlan(reader: OptionReader): ShipPlan {
   if (match !== undefined && !(match instanceof RegExp)) {
     reader.fail(`match is ${show(match)}; it must be a RegExp`);
   }
-  const removeAfterDays = reader.has('removeAfterDays')
-    ? reader.number('removeAfterDays', { min: 0, max: 1e6, fallback: 0 })
-    : undefined;
-  const rate = reader.has('rate')
-    ? reader.number('rate', { min: 1, max: 1e9, fallback: 1 })
-    : undefined;
+  const removeAfterDays = reader.number('removeAfterDays', { min: 0, max: 1e6 });
+  const rate = reader.number('rate', { min: 1, max: 1e9 });
   return {
     directory,
     stateDirectory,

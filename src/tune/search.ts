@@ -1,3 +1,4 @@
+import { RING_BYTES_MAX } from '../engine/options.ts';
 import type { Knob, Load, Measurement, Setting } from './setting.ts';
 
 /** What the search is after, and what it may use. */
@@ -49,8 +50,6 @@ export const HEAD_ROOM = 1.25;
 /** A setting has to be better by more than this to be taken: less is the machine's mood. */
 const NOTICEABLE = 0.03;
 const PASSES_MAX = 3;
-const MIB: number = 1024 * 1024;
-const RING_BYTES_MAX: number = 1024 * MIB;
 const FRAME_BYTES_GUESS = 256;
 const GB = 1e9;
 /** What a setting costs that can't hold the rate: more than any that can, and less the more it holds. */
