@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SpoolFileSystem } from '../src/spool/file-system.ts';
+import { repairSpool } from '../src/spool/repair.ts';
 import { ReplayNote } from '../src/spool/replay-note.ts';
-import { repairSpool, verifySpool } from '../src/spool/verify.ts';
+import { verifySpool } from '../src/spool/verify.ts';
 import { MemoryDisk } from './memory-disk.ts';
 
 const DIRECTORY = '/spool/instance-0/run-000001';

@@ -3,11 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { NEWLINE } from '../base/characters.ts';
 import { Analytics, AsyncBatchConsumer, type MillraceError } from '../index.ts';
+import { dumpSpool } from '../spool/dump.ts';
+import { repairSpool } from '../spool/repair.ts';
 import {
-  dumpSpool,
   type LaneReport,
   type ReplayReport,
-  repairSpool,
   type SpoolReport,
   verifySpool,
 } from '../spool/verify.ts';
