@@ -19,7 +19,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -283,6 +283,232 @@ test('a line that grows between two looks at the folder is not read over and ove
   server.close();
   assert.deepEqual([delivered, bad, imbalance], [2, 0, 0]);
   assert.equal(taken, 2);
+});
+
+interface HeldReceiver {
+  readonly url: string;
+  /** Numbers of the records in each request so far, answered or not. */
+  readonly requests: readonly (readonly number[])[];
+  /** Answers what waits, and everything from now on. */
+  readonly answer: () => void;
+  readonly close: () => void;
+}
+
+/** A receiver that keeps its answers back, so that lines stay on their way. */
+async function holdAnswers(): Promise<HeldReceiver> {
+  const requests: number[][] = [];
+  const waiting: (() => void)[] = [];
+  let isOpen = false;
+  const server = createServer(async (request, response) => {
+    const pieces: Buffer[] = [];
+    for await (const piece of request) pieces.push(piece as Buffer);
+    const records = JSON.parse(Buffer.concat(pieces).toString('utf8')) as {
+      properties: { index: number };
+    }[];
+    requests.push(records.map(({ properties }) => properties.index));
+    const reply = () => response.end('{"code":0}');
+    if (isOpen) reply();
+    else waiting.push(reply);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    answer: () => {
+      isOpen = true;
+      for (const reply of waiting.splice(0)) reply();
+    },
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+const LOOK_MS = 20;
+/** Long enough for some looks at the folder. */
+const SOME_LOOKS_MS: number = 10 * LOOK_MS;
+
+/**
+ * Follows a folder; does something to its files while their first lines are unanswered; then lets the answers go. In the end
+ * every line up to `count` has come, once.
+ */
+async function whileUnanswered(
+  directory: string,
+  turnOver: () => void | Promise<void>,
+  count: number,
+): Promise<void> {
+  const held = await holdAnswers();
+  const stop = new AbortController();
+  const told: string[] = [];
+  const done = ship({
+    directory,
+    url: held.url,
+    appId: 'A',
+    compress: 0,
+    batchSize: 50,
+    pollMs: LOOK_MS,
+    signal: stop.signal,
+    onError: ({ message }) => told.push(message),
+  });
+  try {
+    await until(() => held.requests.length > 0, 'lines are on their way');
+    await turnOver();
+    await delay(SOME_LOOKS_MS);
+    held.answer();
+    const arrived = () => held.requests.flat().sort((a, b) => a - b);
+    await until(() => new Set(arrived()).size >= count, `${count} arrived`);
+    await delay(SOME_LOOKS_MS);
+    assert.deepEqual(
+      arrived(),
+      Array.from({ length: count }, (_, index) => index),
+    );
+  } finally {
+    stop.abort();
+    held.answer();
+    const { imbalance, lostBytes } = await done;
+    held.close();
+    assert.deepEqual([imbalance, lostBytes], [0, 0]);
+  }
+  assert.deepEqual(told, []);
+}
+
+function pack(path: string): void {
+  const directory = dirname(path);
+  writeFileSync(join(directory, '.part'), gzipSync(readFileSync(path)));
+  renameSync(join(directory, '.part'), `${path}.gz`);
+  rmSync(path);
+}
+
+test('a file that is packed while its first lines are unanswered is shipped once', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(path, linesOf(0, 200));
+  await whileUnanswered(directory, () => pack(path), 200);
+});
+
+test('a file that is packed while its last lines are unanswered is shipped once', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(path, linesOf(0, 100));
+  await shipOnce(directory);
+  appendFileSync(path, linesOf(100, 120));
+  const held = await holdAnswers();
+  const stop = new AbortController();
+  const told: string[] = [];
+  const onError = ({ message }: Error) => told.push(message);
+  const more = { url: held.url, compress: 0, pollMs: LOOK_MS, signal: stop.signal, onError };
+  const done = ship({ ...target(directory), ...more });
+  await until(() => held.requests.length === 1, 'the last lines are on their way');
+  pack(path);
+  await delay(SOME_LOOKS_MS);
+  held.answer();
+  writeFileSync(`${path}_1`, linesOf(120, 130));
+  await until(() => held.requests.flat().includes(129), 'the next file has arrived');
+  stop.abort();
+  await done;
+  held.close();
+  assert.deepEqual(
+    held.requests.flat(),
+    Array.from({ length: 30 }, (_, index) => 100 + index),
+  );
+  assert.deepEqual(told, []);
+});
+
+test('files that are packed while they wait for their turn are shipped once', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(`${path}_0`, linesOf(0, 100));
+  writeFileSync(`${path}_1`, linesOf(100, 200));
+  writeFileSync(`${path}_2`, '');
+  const turnOver = async () => {
+    appendFileSync(`${path}_2`, linesOf(200, 300));
+    pack(`${path}_1`);
+    pack(`${path}_2`);
+  };
+  await whileUnanswered(directory, turnOver, 300);
+});
+
+test('a file that is cut off and begun anew while its first lines are unanswered is shipped as two', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(path, linesOf(0, 50));
+  await whileUnanswered(directory, () => writeFileSync(path, linesOf(50, 200)), 200);
+});
+
+test('copytruncate while lines are unanswered repeats none', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(path, linesOf(0, 200));
+  const turnOver = async () => {
+    copyFileSync(path, `${path}.1`);
+    await delay(SOME_LOOKS_MS);
+    truncateSync(path, 0);
+    appendFileSync(path, linesOf(200, 250));
+  };
+  await whileUnanswered(directory, turnOver, 250);
+});
+
+test('a copy that takes its time is known for what it is before it is complete', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  const text = linesOf(0, 300);
+  writeFileSync(path, text);
+  const shipper = follow(directory);
+  await untilUnique(300);
+  for (let at = 0; at < text.length; at += 20_000) {
+    appendFileSync(`${path}.1`, text.slice(at, at + 20_000));
+    await delay(30);
+  }
+  truncateSync(path, 0);
+  appendFileSync(path, linesOf(300, 350));
+  await untilUnique(350);
+  const { delivered, lostBytes } = await shipper.stop();
+  assert.deepEqual([delivered, lostBytes], [350, 0]);
+});
+
+/** Puts other content and another name on the inode of a file, as if that had been removed and its inode given to a new one. */
+function reuseInode(from: string, to: string, content: Uint8Array): void {
+  const hidden = join(dirname(from), '.hidden');
+  renameSync(from, hidden);
+  writeFileSync(hidden, content);
+  renameSync(hidden, to);
+}
+
+// Goal: what ext4 does: the inode of the oldest file, just removed, is the copy's or the packed file's.
+test('a copy, and a packed file, on the inode of a file that is done with go on where the original was', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(`${path}.8`, linesOf(0, 100));
+  writeFileSync(`${path}.9`, linesOf(100, 200));
+  writeFileSync(path, linesOf(200, 350));
+  const shipper = follow(directory);
+  await untilUnique(350);
+  reuseInode(`${path}.9`, `${path}.1`, readFileSync(path));
+  truncateSync(path, 0);
+  appendFileSync(path, linesOf(350, 400));
+  await untilUnique(400);
+  const packed = gzipSync(readFileSync(path));
+  rmSync(path);
+  reuseInode(`${path}.8`, `${path}.gz`, packed);
+  appendFileSync(path.replace('24', '25'), linesOf(400, 450));
+  await untilUnique(450);
+  const { delivered, lostBytes } = await shipper.stop();
+  assert.deepEqual([delivered, lostBytes], [450, 0]);
+});
+
+test('a packed file on the inode of another one of the same size is shipped', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  const packed = [10, 20].map((from) => gzipSync(linesOf(from, from + 10), { level: 0 }));
+  assert.equal(packed[0]?.length, packed[1]?.length);
+  writeFileSync(`${path}_0.gz`, packed[0] ?? '');
+  const shipper = follow(directory);
+  await untilUnique(10);
+  await delay(100);
+  reuseInode(`${path}_0.gz`, `${path}_1.gz`, packed[1] ?? Buffer.alloc(0));
+  await untilUnique(20);
+  assert.equal((await shipper.stop()).delivered, 20);
 });
 
 test('a file that is packed goes on where it stopped, and one without its last line end is whole', async () => {

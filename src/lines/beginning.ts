@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { constants, crc32, gunzipSync } from 'node:zlib';
+import { NEWLINE } from '../base/characters.ts';
 import { type FileMark, HEAD_BYTES, headHash } from './marks.ts';
 
 const PACKED_BYTES: number = 64 * 1024;
@@ -24,9 +25,23 @@ export class Beginning {
     return hash;
   }
 
+  /** What the file is known by from now on. */
+  get lasting(): Uint8Array {
+    return lastingPart(this.#bytes);
+  }
+
   isOf({ headBytes, head }: FileMark): boolean {
     return this.hashOf(headBytes) === head;
   }
+}
+
+/**
+ * The part of a file's beginning that stays as it is: whole lines, for a writer may take half a line out again. A line that is
+ * longer than what is compared is taken as far as that goes.
+ */
+export function lastingPart(bytes: Buffer): Uint8Array {
+  const whole = bytes.lastIndexOf(NEWLINE) + 1;
+  return whole > 0 || bytes.length < HEAD_BYTES ? bytes.subarray(0, whole) : bytes;
 }
 
 /** Reads the beginning of a plain or gzipped (`.gz`) file. Throws what reading and unpacking throw. */

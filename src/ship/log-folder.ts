@@ -29,7 +29,9 @@ const OPEN_MAX = 256;
 
 /** A file that equals what was shipped of another one that is still there: a copy before the other is cut off, or a file of its own. */
 interface Twin {
+  /** When it was seen first, or was seen to grow towards what was shipped. */
   readonly sinceMs: number;
+  readonly bytes: number;
   readonly mark: FileMark;
 }
 
@@ -53,6 +55,8 @@ export class LogFolder {
   readonly #files = new Map<string, TrackedFile>();
   #sorted: readonly TrackedFile[] = [];
   readonly #twins = new Map<string, Twin>();
+  /** Those whose file has other content now, by the id of their mark, as long as lines of the old one are on their way. */
+  readonly #parting = new Map<number, Cursor>();
   /** Files that could not be looked into, by inode, with their size and when to try again. */
   readonly #unreadable = new Map<string, { bytes: number; retryAtMs: number }>();
 
@@ -81,7 +85,7 @@ export class LogFolder {
     for (const [inode, file] of this.#files) {
       const now = inodes.get(inode);
       if (now === undefined) this.#miss(inode, file, nowMs);
-      else this.#meet(file, now);
+      else this.#meet(file, now, nowMs);
     }
     const fresh = found.filter(({ inode }) => !this.#files.has(inode));
     if (fresh.length > 0) this.#takeFresh(fresh, found, nowMs);
@@ -115,35 +119,55 @@ export class LogFolder {
     return found.sort(compareFound);
   }
 
-  /** A file that was there before. */
-  #meet(file: TrackedFile, found: FoundFile): void {
-    const isChanged =
-      found.bytes !== file.found.bytes || found.modifiedMs !== file.found.modifiedMs;
+  /** A file that was there before, or another one on its inode. */
+  #meet(file: TrackedFile, found: FoundFile, nowMs: number): void {
+    const { found: before, cursor } = file;
+    const isChanged = found.bytes !== before.bytes || found.modifiedMs !== before.modifiedMs;
+    const isRenamed = found.fileName !== before.fileName;
+    const isOtherKind = found.name.isPacked !== before.name.isPacked;
     file.see(found);
     file.missedAtMs = undefined;
-    if (file.cursor.mark.name !== plainName(found.fileName)) {
-      file.cursor.change({ name: plainName(found.fileName) });
+    if (isChanged || isRenamed) file.retryAtMs = 0;
+    const isToCompare = isChanged || !file.isCompared;
+    if (isOtherKind || (isToCompare && this.#isOther(file, nowMs))) this.#part(file);
+    else {
+      if (isChanged && cursor.mark.packedBytes > 0) note(cursor, { packedBytes: 0 });
+      const name = plainName(found.fileName);
+      if (cursor.mark.name !== name) note(cursor, { name });
     }
-    if (!isChanged) return;
-    file.retryAtMs = 0;
-    if (found.name.isPacked) return;
-    if (found.bytes < file.cursor.mark.offset || !this.#beginsAs(file)) this.restart(file);
   }
 
-  #beginsAs(file: TrackedFile): boolean {
-    const { mark } = file.cursor;
-    if (mark.headBytes === 0) return true;
-    const beginning = this.#beginningOf(file.found, 0);
-    return beginning === undefined || beginning.isOf(mark);
+  /** Whether a file that has changed has other content than what was noted. */
+  #isOther(file: TrackedFile, nowMs: number): boolean {
+    const { found, cursor } = file;
+    const { mark } = cursor;
+    const { isPacked } = found.name;
+    if (!isPacked && found.bytes < mark.offset) return true;
+    // Nothing is known of it, nothing was shipped of it: only now it shows what it is.
+    if (mark.headBytes === 0) return !cursor.isBusy;
+    const beginning = isPacked ? this.#beginningOf(found, nowMs) : file.beginning;
+    file.isCompared = beginning !== undefined;
+    return beginning !== undefined && !beginning.isOf(mark);
   }
 
-  /** The file has other content than what was noted, which may live on in a copy: it is shipped from its beginning. */
+  /** Leaves a file alone whose inode has other content now, to be met anew: the old one may live on in a copy, and the new one be a copy itself. */
+  #part(file: TrackedFile): void {
+    const { cursor, found } = file;
+    if (cursor.isBusy) this.#parting.set(cursor.id, cursor);
+    note(cursor, { inode: '' });
+    // Tells whoever ships it that it is over.
+    file.cursor = this.#newCursor(found);
+    file.close();
+    this.#files.delete(found.inode);
+  }
+
+  /** A packed file has other content than what was noted: it is shipped from its beginning. */
   restart(file: TrackedFile): void {
-    file.cursor.change({ inode: '' });
+    note(file.cursor, { inode: '' });
     file.cursor = this.#newCursor(file.found);
     file.head = new Uint8Array(0);
     file.endBytes = undefined;
-    if (file.found.name.isPacked) file.close();
+    file.close();
   }
 
   /** A file that is not there any more; while it is open, it is read to its end. */
@@ -158,12 +182,14 @@ export class LogFolder {
     if (file.isOpen && file.isPending && file.failure === undefined) return;
     file.close();
     this.#files.delete(inode);
-    file.cursor.change({ inode: '' });
+    note(file.cursor, { inode: '' });
     if (file.lagBytes > 0) this.#parts.onLost(file.found, file.lagBytes);
   }
 
   #takeFresh(fresh: readonly FoundFile[], found: readonly FoundFile[], nowMs: number): void {
     const names = new Set(found.map(({ fileName }) => fileName));
+    this.#knowUnread();
+    for (const [id, cursor] of this.#parting) if (!cursor.isBusy) this.#parting.delete(id);
     const marks = new MarkIndex(this.#parts.book.marks);
     const followed = new Map([...this.#files.values()].map((file) => [file.cursor.id, file]));
     for (const file of fresh) {
@@ -176,6 +202,13 @@ export class LogFolder {
     }
   }
 
+  /** Files that nothing was shipped of yet may be packed or copied meanwhile. */
+  #knowUnread(): void {
+    for (const file of this.#files.values()) {
+      if (file.isUnread) know(file.cursor, file.beginning);
+    }
+  }
+
   #takeOne(file: FoundFile, { beginning, marks, followed, nowMs }: Meeting): void {
     const alike = marks.alike(beginning);
     const own = alike.find((mark) => mark.inode === file.inode && isWithin(mark, file));
@@ -184,6 +217,10 @@ export class LogFolder {
       return;
     }
     const gone = alike.filter(({ id }) => !isThere(followed.get(id)));
+    // What is on its way is not yet noted: who goes on there waits for it.
+    const isOnItsWay = ({ id }: FileMark) =>
+      this.#parting.has(id) || followed.get(id)?.cursor.isBusy === true;
+    if (gone.some(isOnItsWay)) return;
     const before = this.#twins.get(file.inode);
     const heir = heirOf(file, gone) ?? gone.find(({ id }) => id === before?.mark.id);
     if (heir !== undefined) {
@@ -191,13 +228,30 @@ export class LogFolder {
       this.#inherit(file, { heir, before: before?.mark, followed });
       return;
     }
-    const twin = file.name.isPacked ? undefined : heirOf(file, alike);
-    const isNewTwin = twin !== undefined && before === undefined;
-    if (isNewTwin) this.#twins.set(file.inode, { sinceMs: nowMs, mark: twin });
-    const sinceMs = this.#twins.get(file.inode)?.sinceMs ?? Number.NEGATIVE_INFINITY;
-    if (nowMs - sinceMs < COPY_GRACE_MS) return;
+    if (this.#isTwin(file, { alike, before, nowMs })) return;
     this.#twins.delete(file.inode);
-    this.#track(file, this.#newCursor(file), followed);
+    const cursor = this.#newCursor(file);
+    know(cursor, beginning);
+    this.#track(file, cursor, followed);
+  }
+
+  /** Whether a file may be a copy of another one that will be cut off, complete or not: for a while that is waited for. */
+  #isTwin(
+    file: FoundFile,
+    {
+      alike,
+      before,
+      nowMs,
+    }: { alike: readonly FileMark[]; before: Twin | undefined; nowMs: number },
+  ): boolean {
+    if (file.name.isPacked) return false;
+    const { bytes } = file;
+    const mark = before?.mark ?? alike.find((each) => bytes < each.offset || isSame(file, each));
+    if (mark === undefined) return false;
+    const isGrowing = before !== undefined && bytes < mark.offset && bytes > before.bytes;
+    const sinceMs = before === undefined || isGrowing ? nowMs : before.sinceMs;
+    this.#twins.set(file.inode, { sinceMs, bytes, mark });
+    return nowMs - sinceMs < COPY_GRACE_MS;
   }
 
   /** Goes on where the shipping of the same content stopped. */
@@ -217,7 +271,7 @@ export class LogFolder {
     }
     const place = before === undefined || isSame(file, heir) ? {} : placeOf(before);
     const { inode } = file;
-    cursor.change({ ...place, inode, name: plainName(file.fileName), packedBytes: 0 });
+    note(cursor, { ...place, inode, name: plainName(file.fileName), packedBytes: 0 });
     this.#track(file, cursor, followed);
   }
 
@@ -313,6 +367,23 @@ function heirOf(file: FoundFile, marks: readonly FileMark[]): FileMark | undefin
 function isSame(file: FoundFile, mark: FileMark): boolean {
   if (file.name.isPacked) return true;
   return file.bytes >= mark.offset && crcOfPrefix(file.path, mark.offset) === mark.crc;
+}
+
+/** Notes what a look at the folder has shown. A disk that takes no note now gets it with the next one; without it, lines are sent again at worst. */
+function note(cursor: Cursor, change: Partial<Omit<FileMark, 'id'>>): void {
+  try {
+    cursor.change(change);
+  } catch {
+    // It holds in memory.
+  }
+}
+
+function know(cursor: Cursor, beginning: Beginning | undefined): void {
+  try {
+    if (beginning !== undefined) cursor.know(beginning.lasting);
+  } catch {
+    // As above.
+  }
 }
 
 function placeOf({ offset, lines, crc }: FileMark): Partial<FileMark> {

@@ -7,7 +7,7 @@ import { MillraceError, textOfError } from '../base/errors.ts';
 import { letOthersRun, within } from '../base/event-loop.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
 import { LineScanner } from '../lines/line-scanner.ts';
-import { MARKS_NAME, MarkBook, notePlaceOfMarks } from '../lines/marks.ts';
+import { HEAD_BYTES, MARKS_NAME, MarkBook, notePlaceOfMarks } from '../lines/marks.ts';
 import type { ShipReadings } from '../metrics/ship-catalogue.ts';
 import { nodeFileSystem } from '../spool/file-system.ts';
 import { FolderLock } from '../spool/lock.ts';
@@ -297,7 +297,8 @@ export class Shipper {
         await this.#shipFile(file, cursor, loads);
         file.failure = undefined;
       } catch (error) {
-        this.#fail(file, error);
+        // Else the folder has parted with it, and closed it.
+        if (file.cursor === cursor) this.#fail(file, error);
       } finally {
         cursor.isBusy = false;
       }
@@ -328,6 +329,7 @@ export class Shipper {
     let isMore = await load.fill(source, cursor.mark);
     while (isMore) {
       file.noteHead(source, load);
+      cursor.know(file.head.subarray(0, Math.min(HEAD_BYTES, load.after.offset)));
       const fates = this.#send(load);
       // The request goes out first; what is read meanwhile is read while it is on its way.
       await letOthersRun();
@@ -337,14 +339,14 @@ export class Shipper {
       const [settled, next] = await Promise.all([fates, reading]);
       if (settled === undefined) return;
       this.#acknowledge(file, { cursor, load, fates: settled });
-      if (next instanceof Error) throw next;
       if (file.cursor !== cursor || this.#isStopped) return;
+      if (next instanceof Error) throw next;
       isMore = next;
       [load, spare] = [spare, load];
     }
     file.endBytes = endBytes;
     if (file.found.name.isPacked) {
-      cursor.change({ packedBytes: file.found.bytes });
+      cursor.change({ packedBytes: endBytes });
       file.close();
     }
   }

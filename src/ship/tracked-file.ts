@@ -1,3 +1,4 @@
+import { Beginning } from '../lines/beginning.ts';
 import { type ByteSource, PackedSource, PlainSource } from '../lines/byte-source.ts';
 import type { LogFileName } from '../lines/log-name.ts';
 import { type FileMark, HEAD_BYTES, headHash, type MarkBook } from '../lines/marks.ts';
@@ -43,19 +44,31 @@ export class Cursor {
     });
   }
 
-  /** Notes a change. Throws what the disk throws. */
+  /** Notes what the file begins with, before anything of it is done with: it may come back packed or copied meanwhile. Throws what the disk throws. */
+  know(head: Uint8Array): void {
+    if (head.length === 0 || this.#mark.offset > 0) return;
+    const hash = headHash(head);
+    if (hash === this.#mark.head) return;
+    this.change({ headBytes: head.length, head: hash });
+  }
+
+  /** Notes a change. Throws what the disk throws; it holds in memory all the same. */
   change(change: Partial<Omit<FileMark, 'id'>>): void {
     this.#mark = { ...this.#mark, ...change };
     this.#book.set(this.#mark);
   }
 }
 
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+
 /** A file that is followed. */
 export class TrackedFile {
   found: FoundFile;
   cursor: Cursor;
   /** Text of the file's beginning, as far as there was some when it was looked at. */
-  head: Uint8Array = new Uint8Array(0);
+  head: Uint8Array = NO_BYTES;
+  /** Whether its beginning could be compared with what is noted since it changed last. */
+  isCompared = true;
   /** Size on disk when it was read to its end; undefined: it has not been, or has changed since. */
   endBytes: number | undefined;
   /** What keeps it from being read; it is tried again when it changes, or after a while. */
@@ -111,8 +124,25 @@ export class TrackedFile {
     if (this.head.length >= HEAD_BYTES) return;
     if (head.length > 0) this.head = head;
     if (!(source instanceof PlainSource) || this.head.length >= HEAD_BYTES) return;
-    const bytes = Buffer.alloc(HEAD_BYTES);
-    this.head = bytes.subarray(0, source.readNow(bytes, 0));
+    this.head = beginningIn(source);
+  }
+
+  /** The beginning of a plain file as it is now; undefined: it can't be read. */
+  get beginning(): Beginning | undefined {
+    try {
+      const source = this.open();
+      return source instanceof PlainSource ? new Beginning(beginningIn(source)) : undefined;
+    } catch {
+      // Whoever wants to read it will hear why.
+      return undefined;
+    }
+  }
+
+  /** Whether it is open, and not enough of it has been read to know it again. */
+  get isUnread(): boolean {
+    const { offset, headBytes } = this.cursor.mark;
+    const isKnown = offset > 0 || headBytes === HEAD_BYTES || this.head.length > 0;
+    return !isKnown && this.#source instanceof PlainSource;
   }
 
   close(): void {
@@ -141,4 +171,9 @@ export class TrackedFile {
     this.found = found;
     if (found.bytes !== this.endBytes) this.endBytes = undefined;
   }
+}
+
+function beginningIn(source: PlainSource): Buffer {
+  const bytes = Buffer.alloc(HEAD_BYTES);
+  return bytes.subarray(0, source.readNow(bytes, 0));
 }
