@@ -17,6 +17,7 @@ before(async () => {
 beforeEach(() => receiver.reset());
 afterEach(() => {
   delete process.env.MILLRACE_TEST_PIPE;
+  delete process.env.MILLRACE_TEST_WRITE_MS;
 });
 after(() => receiver.stop());
 
@@ -93,3 +94,30 @@ test('close() ends in its time though the disk holds a thread, and counts what i
   assert.equal(account.delivered, 1);
   writeFileSync(pipe, '.');
 });
+
+// Goal: what is counted as dropped by the shutdown never comes up again, and what is counted as spooled does. Method: closeSync() comes
+// while the disk takes its time for the first append; by the next start it has been in time for that, or too late.
+for (const writeMs of [50, 200, 900]) {
+  test(`closeSync() in the middle of an append counts it as what becomes of it (${writeMs} ms)`, async () => {
+    process.env.MILLRACE_TEST_WRITE_MS = String(writeMs);
+    await receiver.setFaults([{ action: { kind: 'hang' } }]);
+    const directory = newDirectory();
+    const { ta } = open(directory);
+    for (let index = 0; index < 200; index += 1) ta.track({ accountId: `u${index}`, event: 'e' });
+    const stats = ta.closeSync({ timeoutMs: 20 });
+    assertBalanced(stats);
+    assert.equal(stats.queued, 0);
+    const account = await ta.close();
+    assertBalanced(account);
+    const left = { spooled: stats.spooled, shutdown: stats.dropped.shutdown };
+    assert.deepEqual({ spooled: account.spooled, shutdown: account.dropped.shutdown }, left);
+    await receiver.setFaults([]);
+    await receiver.reset();
+    const next = open(directory).ta;
+    await until(() => next.stats().spooled === 0 && next.stats().queued === 0, 'all is replayed');
+    const end = await next.close();
+    assertBalanced(end);
+    assert.equal(end.recovered, stats.spooled);
+    assert.equal((await receiver.snapshot()).unique, stats.spooled);
+  });
+}

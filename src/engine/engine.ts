@@ -56,6 +56,8 @@ const STOP_MS = 2000;
 /** Part of the time to close that is kept for the spool, and the most of it in ms. */
 const SAVE_SHARE = 0.25;
 const SAVE_MS_MAX = 2000;
+/** Part of the time at an exit that is kept for turns to notice that the engine stops. */
+const EXIT_STOP_SHARE = 0.1;
 const IDLE_MS = 200;
 const MAIN_REGION = 1;
 /** How often it is looked whether a lane fills up, in ms. */
@@ -356,9 +358,9 @@ export class Engine {
     await this.#drainSpool(deadlineMs);
     await this.#save(endMs);
     if (!this.#isOver) this.#stop();
-    const stopMs = performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
-    await this.#endTurns(stopMs);
+    await this.#endTurns(stopMsFor(timeoutMs));
     if (!this.#isOver) {
+      this.#endSpooling();
       this.#dropRest();
       const end = await this.#supervisor.close();
       if (!this.#isOver) {
@@ -382,6 +384,7 @@ export class Engine {
   }
 
   #leave(end: 'ended' | 'late'): void {
+    if (end === 'ended') this.#spool?.mend(this.#allSeats());
     this.#spool?.leave(end);
     // Workers have told all they had to tell by now.
     this.inlet.tellRest('shutdown');
@@ -398,8 +401,9 @@ export class Engine {
       this.#flushOrSave(timeoutMs);
     }
     this.#stop();
+    this.#endSpoolingSync(stopMsFor(timeoutMs));
     this.#dropRest();
-    const stopMs = performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
+    const stopMs = stopMsFor(timeoutMs);
     const ended = holdOpen(() => this.#endTurns(stopMs)).then(() => this.#supervisor.close());
     this.#finish();
     this.#ended = ended.then((end) => this.#leave(end));
@@ -503,6 +507,23 @@ export class Engine {
     for (const seat of this.#allSeats()) seat.wake();
   }
 
+  /** What is in the rings from now on stays there: see W1. */
+  #endSpooling(): void {
+    if (this.#spool === undefined) return;
+    for (const seat of this.#allSeats()) seat.endSpooling('none');
+  }
+
+  /** As endSpooling, but blocks this thread until turns have ended that are in the middle of it. */
+  #endSpoolingSync(deadlineMs: number): void {
+    if (this.#spool === undefined) return;
+    const tend = () => this.#supervisor.look();
+    for (const seat of this.#allSeats()) {
+      const word = { words: seat.region.words, index: seat.spooling.wordAt };
+      blockUntil(() => seat.spooling.isOver || !seat.isAttended, word, { deadlineMs, tend });
+    }
+    this.#endSpooling();
+  }
+
   #dropRest(): void {
     for (const seat of this.#allSeats()) {
       // A turn that has nothing left keeps its lane, and ends in good order.
@@ -532,8 +553,15 @@ export class Engine {
   #saveAtExit(): number {
     if (this.#state === 'closed') return 0;
     const { exitFlushMs } = this.plan;
-    if (this.#state === 'closing') this.#saveSync(performance.now() + exitFlushMs);
-    else if (this.stats().queued > 0) this.#flushOrSave(exitFlushMs);
+    const endMs = performance.now() + exitFlushMs;
+    // Turns get a part of the time to end what they are at.
+    const saveMs = exitFlushMs * (1 - EXIT_STOP_SHARE);
+    if (this.#state === 'closing') this.#saveSync(performance.now() + saveMs);
+    else if (this.stats().queued > 0) this.#flushOrSave(saveMs);
+    if (this.#spool !== undefined && this.stats().queued > 0) {
+      this.#stop();
+      this.#endSpoolingSync(endMs);
+    }
     const { queued, dropped } = this.stats();
     return queued + dropped.shutdown;
   }
@@ -565,6 +593,11 @@ export class Engine {
     if (this.#isOver) this.#dropRest();
     return this.accounts.stats();
   }
+}
+
+/** Until when turns may take to notice that the engine stops. */
+function stopMsFor(timeoutMs: number): number {
+  return performance.now() + Math.min(STOP_MS, 100 + timeoutMs / 10);
 }
 
 function closeTimeoutError(timeoutMs: number, { queued }: Stats): MillraceError {

@@ -41,6 +41,7 @@ import {
   SPOOL_SETTLED,
   SPOOLED,
 } from '../lane/settlement.ts';
+import { Spooling } from '../lane/spooling.ts';
 import { Patience } from './patience.ts';
 
 /** Records `[fromSeq, toSeq)` of a lane. */
@@ -55,6 +56,7 @@ export class Seat {
   readonly lane: number;
   readonly name: string;
   readonly settlement: SettlementWords;
+  readonly spooling: Spooling;
   /** Term of the turn posted last. */
   term = 0;
   /** Whether that turn has not ended. */
@@ -82,6 +84,7 @@ export class Seat {
     this.#words = region.words;
     this.#floats = region.floats;
     this.#at = region.controlAt(lane) / 4;
+    this.spooling = new Spooling(region.words, this.#at);
   }
 
   /** For texts: the number that metrics and the folders of the spool have. */
@@ -143,6 +146,16 @@ export class Seat {
     return Atomics.load(this.#words, this.#at + CLAIMED_TERM_WORD) === this.term
       ? Atomics.load(this.#words, this.#at + OWNER_WORD)
       : 0;
+  }
+
+  /**
+   * Keeps what is in the ring from going to the disk, so that it can be dropped. `patience`: 'none': what is appended right now is void,
+   * and will be dropped with the rest. False: it is being appended.
+   */
+  endSpooling(patience: 'some' | 'none'): boolean {
+    if (this.spooling.close(this.term)) return true;
+    if (patience === 'none') this.spooling.break();
+    return patience === 'none';
   }
 
   /** What the worker that attends the lane is in the middle of: the records at the head, or some from disk. */

@@ -5,6 +5,7 @@ import { Region } from '../lane/region.ts';
 import { BACKLOGS_DONE } from '../lane/settlement.ts';
 import { type FoundBacklog, SpoolFolder } from '../spool/folder.ts';
 import type { SpoolPlan } from '../worker/contract.ts';
+import { mendSpool } from '../worker/spool-mending.ts';
 import type { EnginePlan, SpoolOptionsPlan } from './plan.ts';
 import { Seat } from './seat.ts';
 
@@ -105,6 +106,14 @@ export class SpoolKeeper {
     } catch (error) {
       if (error instanceof MillraceError) this.#host.onError(error);
       else throw error;
+    }
+  }
+
+  /** No thread is left: what one of them was in the middle of is made whole, so that the next start finds what the account says. */
+  mend(seats: readonly Seat[]): void {
+    const { control, onError: onTrouble } = this.#host;
+    for (const seat of seats) {
+      if (seat.hasTurn || seat.isGivenUp) mendSpool(seat, { plan: this.plan, control, onTrouble });
     }
   }
 

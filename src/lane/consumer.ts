@@ -27,6 +27,7 @@ import {
 } from './layout.ts';
 import type { Region } from './region.ts';
 import { Settlement, SettlementWords, SPOOL_SETTLED } from './settlement.ts';
+import { Spooling } from './spooling.ts';
 
 /** A flush position so far behind the head is moved on. Lanes are no longer than this. */
 const FLUSH_STALE_BYTES: number = 2 ** 30;
@@ -43,6 +44,7 @@ export class LaneConsumer {
   readonly #framesAt: number;
   readonly #mask: number;
   readonly #settlement: SettlementWords;
+  readonly #spooling: Spooling;
   readonly #state: Settlement = new Settlement();
 
   private constructor(region: Region, lane: number, term: number) {
@@ -56,6 +58,7 @@ export class LaneConsumer {
     this.#framesAt = region.framesAt(lane);
     this.#mask = region.laneBytes - 1;
     this.#settlement = new SettlementWords(region, lane);
+    this.#spooling = new Spooling(region.words, this.#controlWordAt);
   }
 
   /**
@@ -78,6 +81,21 @@ export class LaneConsumer {
   /** Leaves word of what is done for the lane until the next call, for those who ask what a thread died of. */
   setBusy(busy: number): void {
     Atomics.store(this.#words, this.#controlWordAt + BUSY_WORD, busy);
+  }
+
+  /** Records of the ring are about to be appended to the spool; {@link endSpooling} has to follow. False: they must stay in the ring. */
+  beginSpooling(): boolean {
+    return this.#spooling.begin(this.term);
+  }
+
+  /** What was appended is committed, or could not be. */
+  endSpooling(): void {
+    this.#spooling.end(this.term);
+  }
+
+  /** This turn appends nothing more, and no other comes after it. */
+  closeSpooling(): void {
+    this.#spooling.close(this.term);
   }
 
   /** Leaves word of the records from disk that are under way. */

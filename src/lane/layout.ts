@@ -14,7 +14,7 @@
  *               1  bell                both, by CAS    BELL
  *               2  attendant           worker          WAKE_POSITION WAKE_SEQ OWNER ROUND_DONE ROUND_CODE CLAIMED_TERM BUSY
  *                                                       FROM_DISK (records, lane, number)
- *               3  commit              both, by CAS    COMMIT; GIVEN_UP is written once, by the supervisor
+ *               3  commit              both, by CAS    COMMIT, SPOOLING (spooling.ts); GIVEN_UP is written once, by the supervisor
  *               4… settlement slots    see settlement.ts
  *               …  mailbox             worker          MAIL_LENGTH, then MAIL_BYTES of UTF-8
  *
@@ -133,6 +133,8 @@ export const FROM_DISK_NUMBER_WORD: number = WAKE_POSITION_WORD + 9;
 export const COMMIT_WORD: number = 3 * BLOCK_WORDS;
 /** 1: no worker survives the lane; nothing that enters it will be delivered. */
 export const GIVEN_UP_WORD: number = COMMIT_WORD + 1;
+/** Whether records are on their way to the disk: see spooling.ts. */
+export const SPOOLING_WORD: number = COMMIT_WORD + 2;
 
 export const SLOTS = 16;
 export const SLOT_BYTES = 256;

@@ -147,19 +147,26 @@ export class InFlight {
     if (this.#tools.control.mode === MODE_STOP || this.#holdInRing(batch) < 0) return false;
     const from = batch.firstOpen;
     if (from === batch.count) return true;
+    if (!this.#lane.beginSpooling()) return false;
+    const to = this.#appendTo(spool, batch, from);
+    this.#lane.endSpooling();
+    if (to > from) spool.keepBound();
+    if (to < batch.count && !this.#batches.includes(batch)) this.#letGo(batch);
+    return to === batch.count;
+  }
+
+  /** Appends and commits records from an index on; returns the index after those that are in. */
+  #appendTo(spool: LaneSpool, batch: PendingBatch, from: number): number {
     const isUnderWay = this.#batches.includes(batch);
     const to = spool.append(batch, from);
-    if (to > from) {
-      batch.outcomes.fill(SPOOLED, from, to);
-      if (batch.hasNotices) {
-        this.#notify(batch, { from, to }, { counter: SPOOLED, reason: 'spooled' });
-      }
-      if (isUnderWay) this.#commit();
-      else this.#commitUpTo(batch, to);
-      spool.keepBound();
+    if (to === from) return to;
+    batch.outcomes.fill(SPOOLED, from, to);
+    if (batch.hasNotices) {
+      this.#notify(batch, { from, to }, { counter: SPOOLED, reason: 'spooled' });
     }
-    if (to < batch.count && !isUnderWay) this.#letGo(batch);
-    return to === batch.count;
+    if (isUnderWay) this.#commit();
+    else this.#commitUpTo(batch, to);
+    return to;
   }
 
   /** Lets the overflow policy have the records of a batch; what it took while they were held is dropped in the same step. */

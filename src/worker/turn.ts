@@ -45,7 +45,10 @@ export class Turn {
   /** Nothing of this turn is left when it returns. */
   async #end(end: TurnEnd): Promise<TurnEnd> {
     // What is under way may take longer than the thread lives.
-    if (end === 'stopped' && this.#lane.holds()) this.#inFlight.spool?.save();
+    if (this.#tools.control.mode === MODE_STOP && this.#lane.holds()) {
+      this.#inFlight.spool?.save();
+      this.#lane.closeSpooling();
+    }
     await this.#pace.quiesce();
     const { spool } = this.#inFlight;
     if (this.#lane.holds()) spool?.close();

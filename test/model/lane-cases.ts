@@ -6,6 +6,7 @@ import {
   fencingLitmus,
   gateLitmus,
   settlementLitmus,
+  shutdownLitmus,
 } from './lane-litmus.ts';
 import type { Mutation, Subject } from './subject.ts';
 
@@ -79,6 +80,7 @@ export const LANE_LITMUSES: readonly LaneLitmus[] = [
   { rule: 'a settlement is seen as a whole', isQuick: true, make: READ },
   { rule: 'no settlement undoes another', isQuick: true, make: DROP },
   { rule: 'a worker that lost its lane settles nothing', isQuick: true, make: FENCE },
+  { rule: 'what counts as dropped by the end is not on disk', isQuick: true, make: shutdownLitmus },
   ...[GATE_OPEN, GATE_HALF_OPEN].map((state) => ({
     rule: `one of three workers probes a dead receiver (gate ${state})`,
     isQuick: true,
@@ -189,6 +191,22 @@ export const LANE_MISTAKES: readonly LaneMistake[] = [
     },
     find: [FENCE],
     words: /./,
+  },
+  {
+    mistake: 'a turn appends what has been dropped',
+    mutation: {
+      file: 'lane/spooling',
+      from: 'if (present === OVER || ((present - term) | 0) > 0)',
+      to: 'if (present !== OVER && ((present - term) | 0) > 0)',
+    },
+    find: [shutdownLitmus],
+    words: /another fate/,
+  },
+  {
+    mistake: 'what is being appended is dropped',
+    mutation: { file: 'lane/spooling', from: 'present !== NOT && present === term', to: 'false' },
+    find: [shutdownLitmus],
+    words: /another fate/,
   },
   {
     mistake: 'every worker that finds the gate due takes itself for the one that probes',

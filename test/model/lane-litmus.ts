@@ -10,13 +10,21 @@ import {
   SLOT_WORDS,
   SLOTS,
   SLOTS_AT_WORD,
+  SPOOLING_WORD,
   TAIL_SEQ_WORD,
   TAIL_WORD,
   WAKE_POSITION_WORD,
   WAKE_SEQ_WORD,
 } from '../../src/lane/layout.ts';
 import type { Region } from '../../src/lane/region.ts';
-import { DELIVERED, HEAD_SEQ, OVERFLOW_OLDEST, RELEASED } from '../../src/lane/settlement.ts';
+import {
+  DELIVERED,
+  HEAD_SEQ,
+  OVERFLOW_OLDEST,
+  RELEASED,
+  SHUTDOWN,
+  SPOOLED,
+} from '../../src/lane/settlement.ts';
 import {
   AGAIN,
   type Litmus,
@@ -34,6 +42,8 @@ const CONTROL_WORDS: number = SLOTS_AT_WORD + SLOTS * SLOT_WORDS;
 /** Words of the test itself, behind the lane's: turns posted, then the term of each. */
 const POSTED_WORD: number = CONTROL_WORDS;
 const TERMS_WORD: number = CONTROL_WORDS + 1;
+/** 1: the record is on disk. */
+const DISK_WORD: number = CONTROL_WORDS + 8;
 const FRAMES_AT: number = (CONTROL_WORDS + 16) * 4;
 const MEMORY_BYTES: number = FRAMES_AT + LANE_BYTES;
 
@@ -165,6 +175,39 @@ class LaneCast {
         if (rest !== 'leave') await lane.bell.sleep(mark, 1000);
         const isOver = rest !== 'sleep' && lane.loadTail() === tail && lane.bell.leave(mark);
         return isOver ? 'left' : AGAIN;
+      },
+    };
+  }
+
+  /** A turn that puts the record of the lane on disk, as far as it may. */
+  spools(): LitmusThread {
+    return {
+      name: 'worker',
+      run: (views) => {
+        const lane = this.#claim(views, 0);
+        if (lane?.beginSpooling() !== true) return 'refused';
+        Atomics.store(views.words, DISK_WORD, 1);
+        lane.commit((state) => {
+          state.add(SPOOLED, 1);
+          state.add(RELEASED, 1);
+          Object.assign(state, { head: FRAME_BYTES, headSeq: 1, pin: FRAME_BYTES, pinSeq: 1 });
+        });
+        lane.endSpooling();
+        return 'done';
+      },
+    };
+  }
+
+  /** The engine's end: drops what is left when no turn is in the middle of an append. */
+  shutsDown(): LitmusThread {
+    return {
+      name: 'engine',
+      run: (views) => {
+        const seat = new this.#subject.seat.Seat(this.region(views), 0, 'supervisor');
+        seat.term = views.words[TERMS_WORD] ?? 0;
+        if (!seat.endSpooling('some')) return AGAIN;
+        seat.dropRest(SHUTDOWN);
+        return 'done';
       },
     };
   }
@@ -311,6 +354,27 @@ export function fencingLitmus(subject: Subject, records: number): Litmus {
     isShared: (word) => word === COMMIT_WORD,
     threads: [cast.takesOver(), cast.settlesAll(0), cast.settlesAll(1)],
     finish: cast.finish(records, { isTakenOver: true }),
+  };
+}
+
+/** The engine ends while a worker puts a record on disk: it is there if it counts as spooled, and not if it counts as dropped. */
+export function shutdownLitmus(subject: Subject): Litmus {
+  const cast = new LaneCast(subject).begin();
+  cast.publish(1);
+  return {
+    memory: cast.memory,
+    isShared: (word) => [SPOOLING_WORD, COMMIT_WORD, DISK_WORD].includes(word),
+    threads: [cast.spools(), cast.shutsDown()],
+    finish: (views) => {
+      const { Settlement, SettlementWords } = subject.settlement;
+      const state = new SettlementWords(cast.region(views), 0).read(new Settlement());
+      const isOnDisk = views.words[DISK_WORD] ?? 0;
+      assert.deepEqual(
+        [state.count(SPOOLED), state.count(SHUTDOWN)],
+        [isOnDisk, 1 - isOnDisk],
+        'the record has another fate than its account',
+      );
+    },
   };
 }
 

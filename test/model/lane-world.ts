@@ -278,10 +278,34 @@ export class ModelProcess {
     return this.#turns.size === 0;
   }
 
-  dropRest(): void {
-    for (const seat of this.seats) seat.dropRest(SHUTDOWN);
+  /** Keeps what is in the rings from going to the disk. False: some of it is on its way. */
+  endSpooling(): boolean {
+    return this.seats.every((seat) => seat.endSpooling('some'));
+  }
+
+  /** Counts what is left in the rings, and keeps it there. Returns the numbers of those records. */
+  dropRest(): number[] {
     this.#isOver = true;
+    for (const seat of this.seats) seat.endSpooling('none');
+    return this.seats.flatMap((seat, lane) => {
+      if (seat.isSettledUpTo(seat.tail)) return [];
+      const { fromSeq, toSeq } = seat.dropRest(SHUTDOWN);
+      return this.accepted[lane]?.slice(fromSeq >>> 0, toSeq >>> 0) ?? [];
+    });
+  }
+
+  /** Gives the spool back when no turn is left. */
+  leave(): void {
+    const { spool: plan } = this.#config;
+    if (plan === undefined) return;
+    const parts = { plan, control: this.control, onTrouble: () => {}, edge: this.#edge };
+    for (const seat of this.seats) this.#subject.mending.mendSpool(seat, parts);
     this.#folder?.release();
+  }
+
+  /** Ends in the middle of whatever its turns do. */
+  exit(): void {
+    for (const turn of this.#turns) turn.isDead = true;
   }
 
   /** Ends at once: kill -9. Returns the numbers of the records that were only in memory. */

@@ -131,4 +131,8 @@ export const MODEL_MISTAKES: readonly ModelMistake[] = [
       to: 'if (this.#mustSpool(spool) && (this.#inFlight.moveToSpool(spool), true))',
     },
   },
+  {
+    mistake: 'what threads left half done when they were ended stays on disk',
+    mutation: { file: 'worker/spool-mending', from: 'spool.open();', to: '' },
+  },
 ];

@@ -10,6 +10,12 @@ import { type Actor, type Dice, Killed, World } from './world.ts';
 /** How one run of the model ends: by itself, by a death of the process, or of the machine. */
 type Ending = 'close' | 'save' | 'kill' | 'power';
 
+/**
+ * When the rest of the rings is dropped: 'patient': turns have ended; 'at once': without looking at them; 'exit': as soon as none is in
+ * the middle of an append, and what they leave on disk is not looked at afterwards.
+ */
+type Stop = 'patient' | 'at once' | 'exit';
+
 export interface ModelResult {
   readonly seed: number;
   readonly records: number;
@@ -35,6 +41,8 @@ const RUNS_MAX = 3;
 const SPOOL_PLENTY = 1e9;
 const CROWDING_MAX = 0.1;
 const EVENTS_MAX = 40_000;
+/** Accesses of turns that save what is left, within which they are told to stop. */
+const STOP_ACCESSES = 150;
 /** One record in so many is refused by the receiver. */
 const POISON_EVERY = 61;
 /** One in so many kills whoever sends it. */
@@ -86,6 +94,13 @@ class Model {
   #uncounted = 0;
   /** Records that were given up for what they kill. */
   #crashed = 0;
+  #stop: Stop = 'patient';
+  /** Accesses of turns until they are told to stop in the middle of one; 0: they are not. */
+  #stopIn = 0;
+  /** Records that were counted as dropped by the end of their process, and the run that was. */
+  readonly #shutDown = new Map<number, number>();
+  /** Those of them that were sent by a later run. */
+  readonly #risen = new Set<number>();
   #isEnded = false;
   #accepted: number[] = [];
   #mayKill = true;
@@ -163,6 +178,12 @@ class Model {
   /** A record that kills is about to be sent. */
   #onSend(ids: readonly number[], actor: Actor): void {
     const { killers } = this.#weather;
+    for (const id of ids) {
+      // Not thrown here: whoever delivers would take it for a fault of the network.
+      if ((this.#shutDown.get(id) ?? Number.POSITIVE_INFINITY) < this.#starts.length) {
+        this.#risen.add(id);
+      }
+    }
     if (!ids.some((id) => this.#isKiller(id))) return;
     if (killers === 'late') {
       this.#world.at(0, actor, () => this.#kill(actor, 'uncaught'));
@@ -243,13 +264,41 @@ class Model {
       if (this.#isEnded) return;
     } else {
       process.save();
-      const untilMs = this.#world.nowMs + 200;
+      this.#mayKill = false;
+      this.#stop = this.#drawStop();
+      if (this.#stop !== 'patient') this.#stopIn = 1 + this.#dice.below(STOP_ACCESSES);
+      const untilMs = this.#world.nowMs + this.#dice.below(200);
       await this.#pass(process, () => this.#world.nowMs >= untilMs);
     }
     this.#mayKill = false;
     process.stop();
     await this.#pass(process, () => process.isStopped);
-    process.dropRest();
+    this.#cut(process);
+    if (this.#stop === 'exit') process.exit();
+    else process.leave();
+  }
+
+  #drawStop(): Stop {
+    const stops = ['patient', 'at once', 'exit'] as const;
+    const { kills, takeovers, killers, diskFailures } = this.#weather;
+    const isCalm = kills + takeovers + diskFailures === 0 && killers === 'none';
+    // What threads have left half done before is mended when the last of them is gone, which an exit does not wait for.
+    return stops[this.#dice.below(isCalm ? 3 : 2)] ?? 'patient';
+  }
+
+  /** A turn gets on, and is about to be told to stop in the middle of what it does. */
+  #approachStop(process: ModelProcess): void {
+    this.#stopIn -= 1;
+    if (this.#stopIn > 0) return;
+    process.stop();
+    if (this.#stop === 'exit' && !process.endSpooling()) this.#stopIn = 1;
+    else this.#cut(process);
+  }
+
+  /** What is left in the rings is dropped. */
+  #cut(process: ModelProcess): void {
+    this.#stopIn = 0;
+    for (const id of process.dropRest()) this.#shutDown.set(id, this.#starts.length);
   }
 
   /** Lets time pass, and looks at the accounts after every event. */
@@ -271,7 +320,12 @@ class Model {
 
   /** What may happen between any two accesses of a turn. */
   #onAccess(actor: Actor): void {
-    if (this.#isInside || !this.#mayKill || this.#process === undefined) return;
+    if (this.#isInside || this.#process === undefined) return;
+    if (this.#stopIn > 0) {
+      const process = this.#process;
+      this.#inside(() => this.#approachStop(process));
+    }
+    if (!this.#mayKill) return;
     this.#accesses += 1;
     if (this.#strike !== undefined) {
       if (this.#strike.access === this.#accesses) this.#strikeAt(actor, this.#strike.what);
@@ -322,6 +376,8 @@ class Model {
     const { taken } = this.#receiver;
     const known = new Set(this.#accepted);
     const arrived = new Set(taken);
+    const risen = [...this.#risen];
+    assert.deepEqual(risen, [], 'counted as dropped by the shutdown, and sent by a later run');
     for (const id of arrived) assert.ok(known.has(id), `${id} was never accepted`);
     const missing = this.#accepted.filter((id) => !arrived.has(id) && !this.#inMemory.has(id));
     const poison = missing.filter((id) => id % POISON_EVERY === 7).length;

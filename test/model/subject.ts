@@ -26,6 +26,7 @@ export interface Subject {
   readonly delivery: typeof import('../../src/worker/delivery.ts');
   readonly turn: typeof import('../../src/worker/turn.ts');
   readonly backlogTurn: typeof import('../../src/worker/backlog-turn.ts');
+  readonly mending: typeof import('../../src/worker/spool-mending.ts');
   readonly folder: typeof import('../../src/spool/folder.ts');
 }
 
@@ -49,6 +50,7 @@ export async function loadSubject(mutations: readonly Mutation[] = []): Promise<
     delivery: await load('worker/delivery'),
     turn: await load('worker/turn'),
     backlogTurn: await load('worker/backlog-turn'),
+    mending: await load('worker/spool-mending'),
     folder: await load('spool/folder'),
   };
 }
