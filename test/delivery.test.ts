@@ -389,6 +389,31 @@ test("ordering 'none' keeps several batches under way, and loses none", async ()
   assert.deepEqual([unique, duplicates], [2000, 0]);
 });
 
+test('answers are heard while the batch behind them waits to be filled up', async () => {
+  const { ta } = open({
+    ordering: 'none',
+    lanes: 1,
+    batchSize: 2000,
+    batchBytes: 64 * 1024,
+    lingerMs: 3_600_000,
+  });
+  for (let index = 0; index < 90; index += 1) {
+    ta.track({ accountId: 'u', event: 'e', properties: { text: 'x'.repeat(1000) } });
+  }
+  await until(() => ta.stats().delivered > 0, 'the full batches are settled');
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered, 90);
+});
+
+test('records that take half of the ring go out, however long they might wait', async () => {
+  const { ta } = open({ ringBytes: 64 * 1024, lanes: 1, batchSize: 2000, lingerMs: 3_600_000 });
+  while (ta.track({ accountId: 'u', event: 'e' }) && ta.stats().accepted < 1000);
+  await until(() => ta.stats().delivered > 0, 'they are delivered');
+  assertBalanced(await ta.close());
+});
+
 test('a BatchConsumer has delivered a batch when the call that fills it returns', async () => {
   const ta = new Analytics(new BatchConsumer({ url: receiver.url, appId: 'A', batchSize: 20 }));
   trackMany(ta, 19);

@@ -270,6 +270,23 @@ test('the workers of one engine share one rotated file without tearing or losing
   }
 });
 
+test('a flush ends though records come all the time', async () => {
+  const directory = newDirectory();
+  const ta = new Analytics(
+    new LoggingConsumer({ directory, workers: 1, lanes: 1, lingerMs: 3_600_000 }),
+  );
+  let isFlushed = false;
+  const flushed = ta.flush({ timeoutMs: 30_000 }).finally(() => {
+    isFlushed = true;
+  });
+  while (!isFlushed) {
+    ta.track({ accountId: 'u', event: 'e' });
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await flushed;
+  assertBalanced(await ta.close());
+});
+
 test('four processes write into one file without tearing or losing a line', async () => {
   const directory = newDirectory();
   const runs = Array.from({ length: 4 }, () => runProgram('exit', ['file', directory, '5000']));

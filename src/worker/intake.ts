@@ -128,12 +128,22 @@ export class Intake {
 
   /** Why the batch should go out though it is not full; undefined: it may wait. */
   get dueTrigger(): BatchTrigger | undefined {
-    const { lane, tools } = this.#parts;
-    const batch = this.#batch;
-    if (batch.count === 0) return undefined;
-    if (((lane.loadFlushPosition() - batch.startPosition) | 0) > 0) return 'flush';
-    if (tools.control.mode !== MODE_RUN) return 'flush';
+    const { tools } = this.#parts;
+    if (this.#batch.count === 0) return undefined;
+    if (this.isFlushWanted || tools.control.mode !== MODE_RUN) return 'flush';
+    if (this.#laneRoom <= 0) return 'bytes';
     return this.lingerLeftMs <= 0 ? 'linger' : undefined;
+  }
+
+  /** Whether a flush reaches beyond the beginning of the batch. */
+  get isFlushWanted(): boolean {
+    return ((this.#parts.lane.loadFlushPosition() - this.#batch.startPosition) | 0) > 0;
+  }
+
+  /** Frames that may still come into the batch, in bytes, until it takes half of the lane: the producer needs the rest. */
+  get #laneRoom(): number {
+    const { position, startPosition } = this.#batch;
+    return this.#parts.lane.region.laneBytes / 2 - ((position - startPosition) | 0);
   }
 
   /** How long the first record of the batch may still wait for others, in ms. */
@@ -145,15 +155,14 @@ export class Intake {
     return Math.min(lingerMs, lingerMs - Math.max(ageMs, this.openMs));
   }
 
-  /** Wakes when the batch can be completed, or a round other than `round` is asked for. */
+  /** Wakes when the batch may be completed, always behind what it has by now, or when a round other than `round` is asked for. */
   fullMark(round: number): SleepMark {
-    const { lane, tools } = this.#parts;
-    const { recordsMax, bytesMax } = tools.config.batch;
+    const { recordsMax, bytesMax } = this.#parts.tools.config.batch;
     const batch = this.#batch;
-    const bytes = Math.min(bytesMax * FRAME_SHARE, lane.region.laneBytes / 2);
+    const bytes = Math.min((bytesMax - batch.bytes) * FRAME_SHARE, this.#laneRoom);
     return {
       head: batch.startPosition,
-      wakePosition: (batch.startPosition + Math.max(8, bytes)) | 0,
+      wakePosition: (batch.position + Math.max(8, bytes)) | 0,
       wakeSeq: (batch.firstSeq + recordsMax) | 0,
       round,
     };

@@ -57,19 +57,25 @@ export class StreamPace implements Pace {
     const intake = this.#intake;
     const filled = intake.fill(lane.loadTail());
     if (filled === 'broken') return undefined;
+    const round = this.#dueRound();
+    if (round !== undefined) {
+      await this.#syncSink(round);
+      return undefined;
+    }
     const trigger = filled ?? intake.dueTrigger;
     if (trigger !== undefined) {
       await this.#send(trigger);
       return undefined;
     }
-    if (intake.batch.count > 0) {
-      await lane.bell.sleep(intake.fullMark(this.#rounds.done), intake.lingerLeftMs);
-      return undefined;
-    }
-    const round = this.#rounds.asked;
-    if (round === undefined) return this.#rest();
-    await this.#syncSink(round);
+    if (intake.batch.count === 0) return this.#rest();
+    await lane.bell.sleep(intake.fullMark(this.#rounds.done), intake.lingerLeftMs);
     return undefined;
+  }
+
+  /** The round to answer: all that it waits for has been handed out, and what came behind it does not hold it up. */
+  #dueRound(): number | undefined {
+    const round = this.#rounds.asked;
+    return this.#intake.isFlushWanted ? undefined : round;
   }
 
   /** Waits for the next record; after `idleMs` without one the lane is given up. */
@@ -152,18 +158,18 @@ export class StreamPace implements Pace {
     if (filled === 'broken') return undefined;
     this.#unspool(spool);
     spool.tend();
+    const round = this.#dueRound();
+    if (round !== undefined) {
+      // Records on disk are as safe as a flush makes them.
+      if (spool.records > 0) this.#rounds.end(round, ROUND_DONE);
+      else await this.#syncSink(round);
+      return undefined;
+    }
     if (intake.batch.count > 0) {
       const leftMs = SPOOL_LINGER_MS - intake.openMs;
       const isDue = filled !== undefined || leftMs <= 0 || intake.dueTrigger === 'flush';
       if (isDue) await this.#spoolBatch(spool, intake.batch);
       else await lane.bell.sleep(intake.fullMark(done), leftMs);
-      return undefined;
-    }
-    const round = this.#rounds.asked;
-    if (round !== undefined) {
-      // Records on disk are as safe as a flush makes them.
-      if (spool.records > 0) this.#rounds.end(round, ROUND_DONE);
-      else await this.#syncSink(round);
       return undefined;
     }
     const hasRest = spool.records === 0 || this.#care?.aim === 'save';
