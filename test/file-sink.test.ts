@@ -290,8 +290,10 @@ test('a flush ends though records come all the time', async () => {
 test('four processes write into one file without tearing or losing a line', async () => {
   const directory = newDirectory();
   const runs = Array.from({ length: 4 }, () => runProgram('exit', ['file', directory, '5000']));
-  for (const run of await Promise.all(runs)) assert.equal(run.code, 0, run.stderr);
-  assert.equal(readRecords(directory, readdirSync(directory)).length, 20_000);
+  const ends = await Promise.all(runs);
+  for (const run of ends) assert.equal(run.code, 0, run.stderr);
+  const { length } = readRecords(directory, readdirSync(directory));
+  assert.equal(length, 20_000, ends.map(({ stderr }) => stderr).join(''));
 });
 
 test('a line torn by a writer that was killed is taken out, whole lines stay', async () => {

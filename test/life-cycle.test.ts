@@ -62,7 +62,7 @@ test('process.exit() sends what a BatchConsumer has not sent yet', async () => {
 test('an exit that can not save its records says how many there were', async () => {
   const dead = await TestReceiver.start();
   await dead.stop();
-  const run = await runProgram('exit', ['async', dead.url, '1000']);
+  const run = await runProgram('exit', ['async', dead.url, '1000', '1000']);
   assert.match(run.stderr, /the process ended with 1000 records neither delivered nor saved/);
 });
 

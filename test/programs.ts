@@ -61,9 +61,14 @@ function send(message: object): void {
   process.send?.(message);
 }
 
-/** Tracks and exits in the same tick, without close. */
-function trackAndExit([kind = '', target = '', count = '0']: readonly string[]): void {
-  const ta = new Analytics(consumerOf(kind, target));
+/** Tracks and exits in the same tick, without close. A slow machine may need long to load the workers. */
+function trackAndExit([
+  kind = '',
+  target = '',
+  count = '0',
+  exitFlushMs = '30000',
+]: readonly string[]): void {
+  const ta = new Analytics(consumerOf(kind, target, { exitFlushMs: Number(exitFlushMs) }));
   for (let index = 0; index < Number(count); index += 1) {
     ta.track({ accountId: `u${index % 100}`, event: 'last', properties: { index } });
   }
