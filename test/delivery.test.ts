@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import {
@@ -45,6 +45,42 @@ function open(options: Partial<AsyncBatchConsumerOptions> = {}): {
   return { ta, errors };
 }
 
+/** Waits until onError has heard of it; a slow machine may have it hear of workers that load slowly before. */
+async function untilTold(errors: readonly MillraceError[], words: RegExp): Promise<void> {
+  await until(() => errors.some(({ message }) => words.test(message)), `told: ${words}`);
+}
+
+/** A port where connections are taken, and nothing is ever answered. */
+class Hole {
+  readonly sockets: Set<Socket> = new Set();
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on('connection', (socket) => {
+      this.sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => this.sockets.delete(socket));
+    });
+  }
+
+  static async open(): Promise<Hole> {
+    const server = createServer();
+    const hole = new Hole(server);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    return hole;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  close(): void {
+    for (const socket of this.sockets) socket.destroy();
+    this.#server.close();
+  }
+}
+
 function trackMany(ta: Analytics, count: number): void {
   for (let index = 0; index < count; index += 1) {
     ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index } });
@@ -73,7 +109,7 @@ for (const [what, action] of PASSING) {
     await receiver.setFaults([{ action, requests: 2 }]);
     const { ta, errors } = open({ timeoutMs: 400 });
     trackMany(ta, 500);
-    await ta.flush({ timeoutMs: 20_000 });
+    await ta.flush({ timeoutMs: 60_000 });
     const stats = await ta.close();
     assertBalanced(stats);
     assert.equal(stats.delivered, 500);
@@ -87,7 +123,7 @@ test('413 splits batches until they fit', async () => {
   await receiver.setFaults([{ action: { kind: 'too-large', bytes: 900 } }]);
   const { ta } = open({ compress: false });
   trackMany(ta, 300);
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 300);
@@ -100,7 +136,7 @@ test('a record that is too large by itself is rejected, its neighbours arrive', 
   trackMany(ta, 100);
   ta.track({ accountId: 'u3', event: 'huge', properties: { text: 'x'.repeat(3000) } });
   trackMany(ta, 100);
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.rejected, 1);
@@ -116,7 +152,7 @@ test('poison is isolated, kept in the dead-letter file with the reason, and heal
     const text = index % 100 === 50 ? 'POISON' : 'fine';
     ta.track({ accountId: `u${index % 10}`, event: 'e', properties: { index, text } });
   }
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.rejected, 10);
@@ -133,8 +169,7 @@ test('poison is isolated, kept in the dead-letter file with the reason, and heal
 test('an unknown app id keeps the records and tells once', async () => {
   const { ta, errors } = open({ appId: 'B' });
   trackMany(ta, 200);
-  await until(() => errors.length > 0, 'onError hears of it');
-  assert.match(errors[0]?.message ?? '', /appid "\*\*\*" is not known/);
+  await untilTold(errors, /appid "\*\*\*" is not known/);
   const stats = await ta.close({ timeoutMs: 300 });
   assertBalanced(stats);
   assert.equal(stats.delivered, 0);
@@ -148,8 +183,7 @@ test('a redirect is not followed, and told with its location', async () => {
   ]);
   const { ta, errors } = open();
   trackMany(ta, 10);
-  await until(() => errors.length > 0, 'onError hears of it');
-  assert.match(errors[0]?.message ?? '', /elsewhere\.example/);
+  await untilTold(errors, /elsewhere\.example/);
   const stats = await ta.close({ timeoutMs: 200 });
   assertBalanced(stats);
   assert.equal(stats.delivered, 0);
@@ -165,7 +199,7 @@ test('a retry budget that runs out expires the records, and counts them', async 
     onSettled: ({ state, reason }) => outcomes.push(`${state}: ${reason}`),
   });
   trackMany(ta, 99);
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.dropped.expired, 100);
@@ -188,7 +222,7 @@ for (const [what, action, retryForMs, words] of OVERDUE) {
     const { ta } = open({ retryForMs, timeoutMs: 30_000, deadLetter });
     trackMany(ta, 100);
     // Two batches a lane at most, one after the other: far less than one request may take.
-    await ta.flush({ timeoutMs: 20_000 });
+    await ta.flush({ timeoutMs: 60_000 });
     await receiver.setFaults([]);
     const metric = await ta.register.getSingleMetric('millrace_records_dead_lettered_total')?.get();
     const stats = await ta.close();
@@ -211,7 +245,7 @@ test('a batch that is delivered in its time is, whatever came before', async () 
   await receiver.setFaults([{ action: { kind: 'status', status: 503 }, requests: 2 }]);
   const { ta } = open({ retryForMs: 20_000 });
   trackMany(ta, 100);
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 100);
@@ -230,7 +264,7 @@ test('a call of BatchConsumer takes no longer than its batch may be tried, and t
   await receiver.setFaults([]);
   // A busy machine may not answer within the time of a batch; the batch is kept each time.
   await until(async () => {
-    await ta.flush({ timeoutMs: 20_000 }).catch((error: MillraceError) => {
+    await ta.flush({ timeoutMs: 60_000 }).catch((error: MillraceError) => {
       assert.equal(error.code, 'MILLRACE_UNAVAILABLE');
     });
     return ta.stats().queued === 0;
@@ -274,29 +308,20 @@ test('a dead receiver costs few requests, and recovery is noticed', async () => 
 });
 
 test('a receiver that accepts and never answers costs a time-out, not sockets without end', async () => {
-  const sockets = new Set<Socket>();
-  const hole: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {});
-    socket.on('close', () => sockets.delete(socket));
-  });
-  await new Promise<void>((resolve) => hole.listen(0, '127.0.0.1', resolve));
-  const address = hole.address();
-  const port = typeof address === 'object' ? address?.port : 0;
-  const { ta, errors } = open({ url: `http://127.0.0.1:${port}`, timeoutMs: 100, lanes: 4 });
+  const hole = await Hole.open();
+  const { ta, errors } = open({ url: hole.url, timeoutMs: 100, lanes: 4 });
   trackMany(ta, 1000);
-  await until(() => errors.length > 0 && ta.stats().retries > 4, 'several time-outs');
-  assert.ok(sockets.size <= 16, `${sockets.size} sockets`);
-  assert.match(errors[0]?.message ?? '', /timeout/);
+  await untilTold(errors, /timeout/);
+  await until(() => ta.stats().retries > 4, 'several time-outs');
+  assert.ok(hole.sockets.size <= 16, `${hole.sockets.size} sockets`);
   const stats = await ta.close({ timeoutMs: 200 });
   assertBalanced(stats);
-  for (const socket of sockets) socket.destroy();
   hole.close();
 });
 
 test('a full ring drops the newest, and says how many', async () => {
-  await receiver.setFaults([{ action: { kind: 'hang' } }]);
-  const { ta } = open({ ringBytes: 65_536, lanes: 1, batchSize: 10 });
+  const hole = await Hole.open();
+  const { ta } = open({ url: hole.url, ringBytes: 65_536, lanes: 1, batchSize: 10 });
   let accepted = 0;
   const first: number[] = [];
   for (let index = 0; index < 2000; index += 1) {
@@ -315,6 +340,7 @@ test('a full ring drops the newest, and says how many', async () => {
   );
   await ta.close({ timeoutMs: 100 });
   assertBalanced(ta.stats());
+  hole.close();
 });
 
 test('a full ring drops the oldest: the newest arrive, all else is counted', async () => {
@@ -336,7 +362,7 @@ test('a full ring drops the oldest: the newest arrive, all else is counted', asy
     assertBalanced(ta.stats());
   }
   await receiver.setFaults([]);
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.accepted, count);
@@ -356,32 +382,34 @@ test('a full ring drops the oldest: the newest arrive, all else is counted', asy
 });
 
 test('queueSize bounds the records of all lanes', async () => {
-  await receiver.setFaults([{ action: { kind: 'hang' } }]);
-  const { ta } = open({ queueSize: 100, lanes: 4 });
+  const hole = await Hole.open();
+  const { ta } = open({ url: hole.url, queueSize: 100, lanes: 4 });
   trackMany(ta, 300);
   const stats = ta.stats();
   assertBalanced(stats);
   assert.equal(stats.queued, 100);
   assert.equal(stats.dropped.overflow_newest, 200);
   await ta.close({ timeoutMs: 100 });
+  hole.close();
 });
 
 test("'block' ends at its time-out, and counts the record", async () => {
-  await receiver.setFaults([{ action: { kind: 'hang' } }]);
-  const { ta } = open({ queueSize: 10, overflow: 'block', blockTimeoutMs: 50 });
+  const hole = await Hole.open();
+  const { ta } = open({ url: hole.url, queueSize: 10, overflow: 'block', blockTimeoutMs: 50 });
   trackMany(ta, 12);
   const stats = ta.stats();
   assertBalanced(stats);
   assert.equal(stats.accepted, 10);
   assert.equal(stats.dropped.overflow_newest, 2);
   await ta.close({ timeoutMs: 100 });
+  hole.close();
 });
 
 test("ordering 'none' keeps several batches under way, and loses none", async () => {
   await receiver.setFaults([{ action: { kind: 'delay', ms: 30 }, probability: 0.5 }]);
   const { ta } = open({ ordering: 'none', lanes: 1, batchSize: 20 });
   trackMany(ta, 2000);
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 2000);
@@ -401,7 +429,7 @@ test('answers are heard while the batch behind them waits to be filled up', asyn
     ta.track({ accountId: 'u', event: 'e', properties: { text: 'x'.repeat(1000) } });
   }
   await until(() => ta.stats().delivered > 0, 'the full batches are settled');
-  await ta.flush({ timeoutMs: 20_000 });
+  await ta.flush({ timeoutMs: 60_000 });
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.delivered, 90);

@@ -85,7 +85,7 @@ export function newDirectory(): string {
 
 /** Looks again until `isTrue`, for as long as a slow machine may need. */
 export async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 60_000;
   while (!(await isTrue())) {
     assert.ok(Date.now() < deadline, `never came true: ${what}`);
     await delay(5);

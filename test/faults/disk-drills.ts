@@ -261,6 +261,7 @@ async function leaveRecords(
   await receiver.process.setFaults(DEAD);
   const ta = open(receiver, { lanes: 1, workers: 1, spool });
   for (let index = from; index < from + count; index += 1) assert.ok(trackOne(ta, index));
+  await ta.flush();
   assert.equal((await ta.close({ timeoutMs: 1500 })).spooled, count);
   await receiver.process.setFaults([]);
   return segmentsIn(spool.directory);

@@ -76,6 +76,8 @@ class ChildWatch {
     unsubscribe('child_process', this.#hear);
     const ends = [...this.#children].map((child) => {
       const ended = once(child, 'exit');
+      // A receiver keeps nobody waiting by itself.
+      child.ref();
       child.kill('SIGKILL');
       return ended;
     });
