@@ -452,7 +452,8 @@ test('closeSync() leaves no more on disk than it says, but for what is under way
   const ta = open({ durability: 'spool-first' });
   for (let index = 0; index < 200; index += 1) ta.track({ accountId: `u${index}`, event: 'e' });
   await until(() => ta.stats().delivered >= 40, 'some are delivered');
-  const stats = ta.closeSync({ timeoutMs: 0 });
+  // It returns when all is on disk; the time is for the workers, to note there what has been delivered.
+  const stats = ta.closeSync({ timeoutMs: 20_000 });
   assertBalanced(stats);
   await ta.close();
   await receiver.setFaults([]);
