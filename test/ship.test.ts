@@ -6,12 +6,14 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -32,6 +34,7 @@ import {
   type ShipOptions,
   ship,
 } from '../src/index.ts';
+import { type FileMark, MarkBook } from '../src/lines/marks.ts';
 import { SHIP_CATALOGUE } from '../src/metrics/ship-catalogue.ts';
 import { javaLines, linesOf, pythonLines } from './log-lines.ts';
 import { assertBalanced, newDirectory, repositoryRoot, TestReceiver, until } from './support.ts';
@@ -509,6 +512,148 @@ test('a packed file on the inode of another one of the same size is shipped', as
   reuseInode(`${path}_0.gz`, `${path}_1.gz`, packed[1] ?? Buffer.alloc(0));
   await untilUnique(20);
   assert.equal((await shipper.stop()).delivered, 20);
+});
+
+test('what is written to a file that was removed while lines are unanswered is shipped', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(path, linesOf(0, 50));
+  const turnOver = () => {
+    const fd = openSync(path, 'a');
+    rmSync(path);
+    writeSync(fd, linesOf(50, 100));
+    closeSync(fd);
+  };
+  await whileUnanswered(directory, turnOver, 100);
+});
+
+// Goal: a line that grows all the time is no reason to look all the time. Method: it grows with every look, whatever that comes across.
+test('a folder is looked at now and then, however its last line grows', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  let looksLeft = 2000;
+  class Growing extends RegExp {
+    override test(name: string): boolean {
+      if (name === 'log.2026-11-24') looksLeft -= 1;
+      if (looksLeft > 0) appendFileSync(path, 'x');
+      return super.test(name);
+    }
+  }
+  writeFileSync(path, linesOf(0, 1));
+  for (let file = 0; file < 8; file += 1)
+    writeFileSync(join(directory, `a-file-before-${file}`), '');
+  const stop = new AbortController();
+  const match = new Growing('^log');
+  const done = ship({ ...target(directory), match, pollMs: 50, signal: stop.signal });
+  await untilUnique(1);
+  await delay(500);
+  stop.abort();
+  assert.equal((await done).delivered, 1);
+  assert.ok(looksLeft > 1900, `${2000 - looksLeft} looks`);
+  const left = looksLeft;
+  assert.equal(
+    (await shipOnce(directory, { match, pollMs: 50, signal: AbortSignal.timeout(500) })).delivered,
+    0,
+  );
+  assert.ok(left - looksLeft < 100, `${left - looksLeft} looks`);
+});
+
+test('a line as long as a sparse file leaves the thread its time', async () => {
+  const directory = newDirectory();
+  const path = join(directory, 'log.2026-11-24');
+  writeFileSync(path, linesOf(0, 1));
+  truncateSync(path, 192 * 1024 * 1024);
+  appendFileSync(path, `\n${linesOf(1, 2)}`);
+  let worstMs = 0;
+  let lastMs = performance.now();
+  const timer = setInterval(() => {
+    worstMs = Math.max(worstMs, performance.now() - lastMs);
+    lastMs = performance.now();
+  }, 5);
+  const startMs = performance.now();
+  const account = await shipOnce(directory);
+  const wholeMs = performance.now() - startMs;
+  clearInterval(timer);
+  assert.deepEqual([account.delivered, account.bad], [2, 1]);
+  assert.ok(worstMs < wholeMs / 2, `the thread was held for ${worstMs} of ${wholeMs} ms`);
+});
+
+test('nothing is done with before its bad lines are put aside', async () => {
+  const directory = newDirectory();
+  writeFileSync(join(directory, 'log.2026-11-24'), `${linesOf(0, 10)}nonsense\n`);
+  const failed = await shipOnce(directory, { quarantine: '/dev/full', onError: () => undefined });
+  assert.deepEqual([failed.lines, failed.bad, failed.failedFiles], [0, 0, 1]);
+  const kept = join(directory, '.millrace-ship', 'bad.jsonl');
+  writeFileSync(kept, '{"torn by a full disk');
+  const account = await shipOnce(directory);
+  assert.deepEqual([account.delivered, account.bad], [10, 1]);
+  const [, entry = ''] = readFileSync(kept, 'utf8').split('\n');
+  assert.equal((JSON.parse(entry) as { text: string }).text, 'nonsense');
+});
+
+test('a folder whose checkpoint can not be opened is free again', async () => {
+  const directory = newDirectory();
+  writeFileSync(join(directory, 'log.2026-11-24'), linesOf(0, 10));
+  const checkpoint = join(directory, '.millrace-ship', 'checkpoint.jsonl');
+  mkdirSync(checkpoint, { recursive: true });
+  await assert.rejects(shipOnce(directory), { code: 'MILLRACE_UNAVAILABLE', message: /EISDIR/ });
+  rmSync(checkpoint, { recursive: true });
+  assert.equal((await shipOnce(directory)).delivered, 10);
+});
+
+test('when the folder is lost, what is under way is answered and noted before the end', async () => {
+  const directory = newDirectory();
+  const moved = `${directory}-moved`;
+  const stateDirectory = newDirectory();
+  writeFileSync(join(directory, 'log.2026-11-24'), linesOf(0, 10));
+  const held = await holdAnswers();
+  const done = ship({
+    directory,
+    stateDirectory,
+    url: held.url,
+    appId: 'A',
+    compress: 0,
+    pollMs: LOOK_MS,
+  });
+  done.catch(() => undefined);
+  await until(() => held.requests.length === 1, 'lines are on their way');
+  renameSync(directory, moved);
+  await delay(SOME_LOOKS_MS);
+  held.answer();
+  await assert.rejects(done, { code: 'MILLRACE_UNAVAILABLE', message: /ENOENT/ });
+  held.close();
+  renameSync(moved, directory);
+  assert.equal((await shipOnce(directory, { stateDirectory })).delivered, 0);
+});
+
+test('marks that the disk did not take are written with the next, and a failed rewrite closes no other file', () => {
+  const directory = newDirectory();
+  const path = join(directory, 'checkpoint.jsonl');
+  const book = MarkBook.open(path);
+  const mark = (id: number, offset: number): FileMark => {
+    const text = { name: 'x'.repeat(1000), inode: '1:1', head: '' };
+    return { id, offset, lines: 0, headBytes: 0, crc: 0, packedBytes: 0, ...text };
+  };
+  symlinkSync('/dev/full', `${path}.tmp`);
+  let offset = 0;
+  assert.throws(
+    () => {
+      for (; offset < 10_000; offset += 1) book.set(mark(1, offset));
+    },
+    { code: 'ENOSPC' },
+  );
+  const own = openSync(join(directory, 'other'), 'w');
+  assert.throws(() => book.set(mark(1, 10_000)), { code: 'ENOSPC' });
+  writeSync(own, 'still open');
+  closeSync(own);
+  rmSync(`${path}.tmp`);
+  book.set(mark(2, 8));
+  book.close();
+  const offsets = [...MarkBook.open(path).marks].map((each) => [each.id, each.offset]);
+  assert.deepEqual(offsets, [
+    [1, 10_000],
+    [2, 8],
+  ]);
 });
 
 test('a file that is packed goes on where it stopped, and one without its last line end is whole', async () => {

@@ -7,7 +7,6 @@ import {
   readFileSync,
   renameSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { makeDirectory } from '../base/directory.ts';
@@ -140,6 +139,8 @@ function parseEntry(line: string): FileMark | number | undefined {
 export class MarkBook {
   readonly #path: string;
   readonly #marks: Map<number, FileMark>;
+  /** Ids whose latest state is not in the file yet. */
+  readonly #unwritten = new Set<number>();
   #fd: number;
   #bytes = 0;
   #nextId: number;
@@ -167,30 +168,43 @@ export class MarkBook {
     return this.#nextId - 1;
   }
 
-  /** Notes a mark. Throws what the disk throws. */
+  /** Notes a mark. Throws what the disk throws: it is in memory then, and goes to the disk with the next one. */
   set(mark: FileMark): void {
     this.#marks.set(mark.id, mark);
-    this.#append(mark);
+    this.#append(mark.id);
   }
 
+  /** Takes a mark back. Throws as {@link set}. */
   forget(id: number): void {
     this.#marks.delete(id);
-    this.#append({ forget: id });
+    this.#append(id);
   }
 
+  /** Throws what the disk throws; it is closed all the same. */
   close(): void {
-    fsyncSync(this.#fd);
-    closeSync(this.#fd);
+    try {
+      fsyncSync(this.#fd);
+    } finally {
+      closeSync(this.#fd);
+    }
   }
 
-  #append(entry: object): void {
+  #append(id: number): void {
+    this.#unwritten.add(id);
     if (this.#bytes > JOURNAL_BYTES_MAX + this.#marks.size * 1024) {
-      closeSync(this.#fd);
+      const old = this.#fd;
       this.#fd = this.#rewrite();
+      closeSync(old);
       return;
     }
     // The line end comes first, so that an entry torn by a full disk spoils no other.
-    this.#bytes += writeSync(this.#fd, `\n${JSON.stringify(entry)}`);
+    const entries = [...this.#unwritten].map((each) => {
+      return `\n${JSON.stringify(this.#marks.get(each) ?? { forget: each })}`;
+    });
+    const text = entries.join('');
+    writeFileSync(this.#fd, text);
+    this.#bytes += Buffer.byteLength(text);
+    this.#unwritten.clear();
     const nowMs = performance.now();
     if (nowMs - this.#syncedMs < SYNC_MS) return;
     this.#syncedMs = nowMs;
@@ -202,10 +216,16 @@ export class MarkBook {
     const temporary = join(dirname(this.#path), `${basename(this.#path)}.tmp`);
     const text = [...this.#marks.values()].map((mark) => JSON.stringify(mark)).join('\n');
     const fd = openSync(temporary, 'w', 0o644);
-    writeFileSync(fd, text);
+    try {
+      writeFileSync(fd, text);
+      fsyncSync(fd);
+      renameSync(temporary, this.#path);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
     this.#bytes = Buffer.byteLength(text);
-    fsyncSync(fd);
-    renameSync(temporary, this.#path);
+    this.#unwritten.clear();
     return fd;
   }
 }

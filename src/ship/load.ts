@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 import { COMMA, NEWLINE } from '../base/characters.ts';
+import { letOthersRun } from '../base/event-loop.ts';
 import type { ByteSource } from '../lines/byte-source.ts';
 import {
   faultIn,
@@ -207,6 +208,8 @@ export class Load {
     let crc = from.crc;
     let offset = from.offset;
     for (;;) {
+      // A plain file is read at once, and the line may be as long as the disk.
+      await letOthersRun();
       const got = await source.read(bytes.subarray(1), offset);
       const end = bytes.subarray(1, 1 + got).indexOf(NEWLINE);
       const used = end < 0 ? got : end + 1;

@@ -154,7 +154,7 @@ export class LogFolder {
   #part(file: TrackedFile): void {
     const { cursor, found } = file;
     if (cursor.isBusy) this.#parting.set(cursor.id, cursor);
-    note(cursor, { inode: '' });
+    leave(cursor);
     // Tells whoever ships it that it is over.
     file.cursor = this.#newCursor(found);
     file.close();
@@ -163,7 +163,7 @@ export class LogFolder {
 
   /** A packed file has other content than what was noted: it is shipped from its beginning. */
   restart(file: TrackedFile): void {
-    note(file.cursor, { inode: '' });
+    leave(file.cursor);
     file.cursor = this.#newCursor(file.found);
     file.head = new Uint8Array(0);
     file.endBytes = undefined;
@@ -173,16 +173,17 @@ export class LogFolder {
   /** A file that is not there any more; while it is open, it is read to its end. */
   #miss(inode: string, file: TrackedFile, nowMs: number): void {
     const bytes = file.openBytes;
-    if (bytes !== undefined && bytes > file.found.bytes) {
+    if (bytes !== undefined) {
+      if (bytes > file.found.bytes) file.missedAtMs = nowMs;
+      // Also if it has not grown since the last look: it may have been read to its end as it was before.
       file.see({ ...file.found, bytes });
-      file.missedAtMs = nowMs;
     }
     file.missedAtMs ??= nowMs;
     if (file.cursor.isBusy || nowMs - file.missedAtMs < GONE_LINGER_MS) return;
     if (file.isOpen && file.isPending && file.failure === undefined) return;
     file.close();
     this.#files.delete(inode);
-    note(file.cursor, { inode: '' });
+    leave(file.cursor);
     if (file.lagBytes > 0) this.#parts.onLost(file.found, file.lagBytes);
   }
 
@@ -330,7 +331,13 @@ export class LogFolder {
     const { book } = this.#parts;
     const followed = new Set([...this.#files.values()].map(({ cursor }) => cursor.id));
     const gone = [...book.marks].filter(({ id }) => !followed.has(id));
-    for (const { id } of gone.slice(0, Math.max(0, gone.length - GONE_MARKS_MAX))) book.forget(id);
+    for (const { id } of gone.slice(0, Math.max(0, gone.length - GONE_MARKS_MAX))) {
+      try {
+        book.forget(id);
+      } catch {
+        // The book has it in memory, and notes it with the next one.
+      }
+    }
   }
 }
 
@@ -376,6 +383,11 @@ function note(cursor: Cursor, change: Partial<Omit<FileMark, 'id'>>): void {
   } catch {
     // It holds in memory.
   }
+}
+
+/** The file is gone, or has other content. A mark that says nothing is not worth a note. */
+function leave(cursor: Cursor): void {
+  if (cursor.mark.headBytes > 0) note(cursor, { inode: '' });
 }
 
 function know(cursor: Cursor, beginning: Beginning | undefined): void {

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
-import { appendFileSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, openSync, readSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { NEWLINE } from '../base/characters.ts';
 import { makeDirectory } from '../base/directory.ts';
 
 /** A line put aside. */
@@ -24,7 +25,7 @@ export class Quarantine {
     this.#path = path;
   }
 
-  /** Appends lines in one write. Throws what the disk throws. */
+  /** Appends lines; they are on the disk when it returns. Throws what the disk throws. */
   append(lines: readonly QuarantinedLine[]): void {
     if (lines.length === 0) return;
     const time = new Date().toISOString();
@@ -36,6 +37,21 @@ export class Quarantine {
       return `${JSON.stringify({ time, ...facts, ...content })}\n`;
     });
     makeDirectory(dirname(this.#path));
-    appendFileSync(this.#path, entries.join(''), { mode: 0o600 });
+    const fd = openSync(this.#path, 'a+', 0o600);
+    try {
+      // What a full disk has torn spoils no entry behind it.
+      writeFileSync(fd, (isTorn(fd) ? '\n' : '') + entries.join(''));
+      fdatasyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
   }
+}
+
+/** Whether a file ends within a line. */
+function isTorn(fd: number): boolean {
+  const facts = fstatSync(fd);
+  const last = Buffer.of(NEWLINE);
+  if (facts.isFile() && facts.size > 0) readSync(fd, last, 0, 1, facts.size - 1);
+  return last[0] !== NEWLINE;
 }

@@ -125,16 +125,17 @@ async function runMeasured(
   { metricsPort, metricsHost }: CheckedOptions,
 ): Promise<ShipAccount> {
   const registry = register ?? newRegistry();
-  const withdraw = exposeValues(registry, SHIP_CATALOGUE, () => shipper.readings);
+  let withdraw: (() => void) | undefined;
   let metrics: MetricsEndpoint | undefined;
   try {
+    withdraw = exposeValues(registry, SHIP_CATALOGUE, () => shipper.readings);
     if (metricsPort !== undefined) {
       metrics = await MetricsEndpoint.open({ registry, port: metricsPort, host: metricsHost });
     }
     await shipper.run();
     return shipper.account;
   } finally {
-    withdraw();
+    withdraw?.();
     await metrics?.close();
     await shipper.close();
   }

@@ -71,6 +71,8 @@ export interface ShipTools {
 
 const LOCK_BEAT_MS = 10_000;
 const PROGRESS_MS = 100;
+/** Rest between two looks that find nothing to ship, where the end of all there is is waited for. */
+const ONCE_REST_MS = 10;
 const RETRY_MS = 5000;
 /** How long what is under way may take after the signal to stop, in ms. */
 const STOP_MS = 5000;
@@ -137,12 +139,21 @@ export class Shipper {
         processes: systemProcessTable(),
         nowMs: Date.now,
       });
-      if (lock instanceof FolderLock) return new Shipper(plan, tools, lock);
+      if (lock instanceof FolderLock) return Shipper.#openLocked(plan, tools, lock);
       throw new MillraceError(
         'MILLRACE_UNAVAILABLE',
         `the folder ${directory} is being shipped by process ${lock.pid} already`,
       );
     });
+  }
+
+  static #openLocked(plan: ShipPlan, tools: ShipTools, lock: FolderLock): Shipper {
+    try {
+      return new Shipper(plan, tools, lock);
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
   }
 
   /** A writer's retention waits for what is shipped, if it knows where that is noted. */
@@ -209,24 +220,47 @@ export class Shipper {
 
   /** Ships until it is told to stop, or, with `isOnce`, until there is no more. Rejects with a MillraceError when the folder is lost. */
   async run(): Promise<void> {
-    const { isOnce, pollMs } = this.#plan;
-    while (!this.#isStopped) {
-      guard(this.#plan.directory, () => {
-        this.#beat();
-        this.#folder.look(performance.now());
-        this.#removeOld();
-      });
-      this.#start();
-      if (isOnce && this.#running.size === 0 && this.#folder.undecided === 0) break;
-      await this.#anyEnd(pollMs);
+    try {
+      while (!this.#isStopped) {
+        guard(this.#plan.directory, () => {
+          this.#beat();
+          this.#folder.look(performance.now());
+          this.#removeOld();
+        });
+        this.#start();
+        const isIdle = this.#running.size === 0 && this.#folder.undecided === 0;
+        if (this.#plan.isOnce && isIdle) break;
+        await this.#rest();
+      }
+    } finally {
+      await this.#settle();
     }
-    await this.#settle();
   }
 
+  /** Throws what the disk throws; the folder is free all the same. */
   async close(): Promise<void> {
     this.#folder.close();
-    this.#book.close();
-    this.#lock.release();
+    try {
+      this.#book.close();
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  /**
+   * Waits until there may be more to do: when a sequence has come to its end, or it is time for a look. One that had nothing to ship is no
+   * reason for a look at once: a line that never ends would be looked at all the time.
+   */
+  async #rest(): Promise<void> {
+    const { isOnce, pollMs } = this.#plan;
+    const restMs = isOnce ? Math.min(pollMs, ONCE_REST_MS) : pollMs;
+    const endMs = performance.now() + restMs;
+    const { textBytes } = this.#counts;
+    let leftMs = pollMs;
+    do {
+      await this.#anyEnd(leftMs);
+      leftMs = endMs - performance.now();
+    } while (leftMs > 0 && !this.#isStopped && this.#counts.textBytes === textBytes);
   }
 
   /** After the signal, what is under way has a little time. */
@@ -323,7 +357,7 @@ export class Shipper {
   /** Ships a file to its present end: while one load is on its way, the next is read and checked. */
   async #shipFile(file: TrackedFile, cursor: Cursor, loads: readonly [Load, Load]): Promise<void> {
     const source = file.open();
-    if (file.found.name.isPacked && !(await this.#skipTo(file, source))) return;
+    if (file.found.name.isPacked && (await this.#skipTo(file, source)) !== 'done') return;
     let [load, spare] = loads;
     const endBytes = file.openBytes ?? file.found.bytes;
     let isMore = await load.fill(source, cursor.mark);
@@ -351,20 +385,21 @@ export class Shipper {
     }
   }
 
-  /** Passes what was shipped of a file before it was packed. False: it is another file. */
-  async #skipTo(file: TrackedFile, source: ByteSource): Promise<boolean> {
+  /** Passes what was shipped of a file before it was packed. 'other': it is another file, which has been begun anew. */
+  async #skipTo(file: TrackedFile, source: ByteSource): Promise<'done' | 'stopped' | 'other'> {
     const { offset, crc } = file.cursor.mark;
     const piece = Buffer.allocUnsafe(Math.min(SKIP_BYTES, offset));
     let sum = 0;
     for (let at = 0; at < offset; ) {
       const got = await source.read(piece.subarray(0, offset - at), at);
+      if (this.#isStopped) return 'stopped';
       if (got === 0) break;
       sum = crc32(piece.subarray(0, got), sum);
       at += got;
     }
-    if (sum === crc) return true;
+    if (sum === crc) return 'done';
     this.#folder.restart(file);
-    return false;
+    return 'other';
   }
 
   /** Delivers a load. Undefined: the work was stopped before. */
@@ -390,17 +425,21 @@ export class Shipper {
       ...refused.flatMap((fate) => refusedLines(fileName, load, fate)),
     ]);
     const { lines, offset } = cursor.mark;
-    cursor.advance(load.after, file.head);
-    const counts = this.#counts;
-    counts.lines += load.after.lines - lines;
-    counts.textBytes += load.after.offset - offset;
-    counts.bad += load.bad.length;
-    counts.blank += load.blank;
-    for (const { from, to, state, sentBytes } of fates) {
-      counts[state] += to - from;
-      counts.bytes += sentBytes;
+    try {
+      cursor.advance(load.after, file.head);
+    } finally {
+      // Where the disk takes no note, it holds in memory.
+      const counts = this.#counts;
+      counts.lines += load.after.lines - lines;
+      counts.textBytes += load.after.offset - offset;
+      counts.bad += load.bad.length;
+      counts.blank += load.blank;
+      for (const { from, to, state, sentBytes } of fates) {
+        counts[state] += to - from;
+        counts.bytes += sentBytes;
+      }
+      this.#begun.add(cursor.id);
     }
-    this.#begun.add(cursor.id);
     this.#progress();
   }
 
