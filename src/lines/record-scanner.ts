@@ -37,6 +37,9 @@ const NAME_BYTES: Uint8Array = tableOf((byte) => LETTERS[byte] === 1 || isIn('01
 const SIMPLE_ESCAPES: Uint8Array = tableOf((byte) => isIn('"\\/bfnrt', byte));
 
 const NAME_BYTES_MAX = 50;
+/** The longest number, and the most digits of an exponent, that are finite for sure: less than 1e300. */
+const NUMBER_BYTES_MAX = 200;
+const EXPONENT_DIGITS_MAX = 2;
 const DEPTH_MAX = 3;
 const LIST_MAX = 500;
 const TIME_BYTES = 23;
@@ -404,7 +407,7 @@ export class RecordScanner {
     const wholeEnd = first === ZERO ? start + 1 : digitsEnd(bytes, start + 1);
     const fractionEnd = endOfFraction(bytes, wholeEnd);
     const end = fractionEnd < 0 ? -1 : endOfExponent(bytes, fractionEnd);
-    if (end < 0 || end > this.#end) return VALUE_UNSURE;
+    if (end < 0 || end > this.#end || end - start > NUMBER_BYTES_MAX) return VALUE_UNSURE;
     this.at = end;
     return end === start + 1 && first === ZERO ? VALUE_ZERO : VALUE_NUMBER;
   }
@@ -436,11 +439,14 @@ function endOfFraction(bytes: Uint8Array, at: number): number {
   return DIGITS[bytes[at + 1] ?? 0] === 1 ? digitsEnd(bytes, at + 1) : -1;
 }
 
+/** As for a fraction; -1 also for one that may make the number infinite. */
 function endOfExponent(bytes: Uint8Array, at: number): number {
   if (((bytes[at] ?? 0) | 0x20) !== SMALL_E) return at;
   const sign = bytes[at + 1];
   const from = sign === MINUS || sign === PLUS ? at + 2 : at + 1;
-  return DIGITS[bytes[from] ?? 0] === 1 ? digitsEnd(bytes, from) : -1;
+  const end = digitsEnd(bytes, from);
+  const isSmall = sign === MINUS || end - from <= EXPONENT_DIGITS_MAX;
+  return end > from && isSmall ? end : -1;
 }
 
 /** Bytes of the escape at a backslash; 0: it is none. */

@@ -162,6 +162,8 @@ function checkOperand(type: string, value: unknown): string | undefined {
 
 /** The rule a value breaks; undefined: none. `depth` counts the objects around it. */
 function checkValue(value: unknown, depth: number): string | undefined {
+  if (typeof value === 'number')
+    return Number.isFinite(value) ? undefined : 'must be a finite number';
   if (typeof value !== 'object') return undefined;
   if (value === null) return 'must not be null';
   if (Array.isArray(value)) return checkList(value, depth);

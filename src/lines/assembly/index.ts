@@ -21,6 +21,8 @@ const TRUE_WORD: u32 = 0x65757274;
 const FALS_WORD: u32 = 0x736c6166;
 
 const NAME_BYTES_MAX: usize = 50;
+const NUMBER_BYTES_MAX: usize = 200;
+const EXPONENT_DIGITS_MAX: usize = 2;
 const DEPTH_MAX: u32 = 3;
 const LIST_MAX: u32 = 500;
 const TIME_BYTES: usize = 23;
@@ -244,10 +246,11 @@ function number(from: usize): usize {
   }
   if ((load<u8>(at) | 0x20) == SMALL_E) {
     const sign = load<u8>(at + 1);
-    at += sign == MINUS || sign == PLUS ? 2 : 1;
-    if (!isDigit(load<u8>(at))) return 0;
-    at = digitsEnd(at);
+    const from = at + (sign == MINUS || sign == PLUS ? 2 : 1);
+    at = digitsEnd(from);
+    if (at == from || (sign != MINUS && at - from > EXPONENT_DIGITS_MAX)) return 0;
   }
+  if (at - start > NUMBER_BYTES_MAX) return 0;
   valueBits = at == start + 1 && first == ZERO ? ALL_NUMBERS | ALL_ZERO : ALL_NUMBERS;
   return at;
 }
