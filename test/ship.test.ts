@@ -822,6 +822,25 @@ test('a shipper with its state elsewhere leaves word in the folder: a writer rem
   assert.equal((await receiver.snapshot()).duplicates, 0);
 });
 
+test('a writer removes no file that only has the inode of one that was shipped', async () => {
+  const directory = newDirectory();
+  const paths = ['log.2020-01-01', 'log.2020-01-02'].map((name) => join(directory, name));
+  const [shipped = '', reused = ''] = paths;
+  const writeOld = (path: string, text: string) => {
+    writeFileSync(path, text);
+    utimesSync(path, 1_577_836_800, 1_577_836_800);
+  };
+  for (const path of paths) writeOld(path, linesOf(0, 20));
+  await shipOnce(directory, { ordering: 'file' });
+  writeOld(reused, linesOf(20, 30));
+  const ta = new Analytics(new LoggingConsumer({ directory, keepDays: 1 }));
+  ta.track({ accountId: 'u', event: 'e' });
+  await ta.flush();
+  await until(() => !existsSync(shipped), 'what is shipped is removed');
+  assertBalanced(await ta.close());
+  assert.ok(existsSync(reused));
+});
+
 // Goal: F29, the two that happen between looks of a shipper that follows: packed and removed at once, and a new file on the old one's inode.
 test('while a folder is followed, a file that is packed, and one that gets another’s inode, are shipped once', async () => {
   const directory = newDirectory();

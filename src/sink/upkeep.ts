@@ -5,6 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { makeDirectory } from '../base/directory.ts';
 import { systemCodeOf, textOfError } from '../base/errors.ts';
+import { beginningOf } from '../lines/beginning.ts';
 import { type FileMark, readAllMarks } from '../lines/marks.ts';
 import { type LogName, parseName } from './rotation.ts';
 
@@ -202,9 +203,20 @@ export class Upkeep {
   }
 }
 
-function isDone({ bytes, isPacked }: FinishedFile, mark: FileMark | undefined): boolean {
+function isDone({ bytes, isPacked, path }: FinishedFile, mark: FileMark | undefined): boolean {
   if (mark === undefined) return bytes === 0;
-  return isPacked ? mark.packedBytes === bytes : mark.offset >= bytes;
+  const isToTheEnd = isPacked ? mark.packedBytes === bytes : mark.offset >= bytes;
+  return isToTheEnd && (bytes === 0 || beginsAs(path, mark));
+}
+
+/** False: the mark is that of a file which is gone, and this one has its inode; or it can't be read. */
+function beginsAs(path: string, mark: FileMark): boolean {
+  try {
+    return beginningOf(path).isOf(mark);
+  } catch {
+    // Not known to be shipped, so it stays.
+    return false;
+  }
 }
 
 /** Makes the file for this process alone. False: another one is at work on it. */
