@@ -209,10 +209,10 @@ function isDone({ bytes, isPacked, path }: FinishedFile, mark: FileMark | undefi
   return isToTheEnd && (bytes === 0 || beginsAs(path, mark));
 }
 
-/** False: the mark is that of a file which is gone, and this one has its inode; or it can't be read. */
+/** False: the mark is that of a file which is gone, and this one has its inode; or it can't be read. A mark that knows no beginning is believed. */
 function beginsAs(path: string, mark: FileMark): boolean {
   try {
-    return beginningOf(path).isOf(mark);
+    return mark.headBytes === 0 || beginningOf(path).isOf(mark);
   } catch {
     // Not known to be shipped, so it stays.
     return false;
