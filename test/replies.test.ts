@@ -89,7 +89,10 @@ for (const [what, bad, words] of OVERSIZED) {
     const stats = await ta.close();
     assertBalanced(stats);
     assert.equal(stats.delivered, 10);
-    assert.match(errors[0] ?? '', words);
+    assert.ok(
+      errors.some((error) => words.test(error)),
+      errors[0],
+    );
     for (const error of errors) assert.ok(error.length < 700 && !error.includes('\n'), error);
   });
 }

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { Analytics, AsyncBatchConsumer, type MillraceError } from '../src/index.ts';
-import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+import { assertBalanced, isSlowLoading, newDirectory, TestReceiver, until } from './support.ts';
 
 /** Longer than a thread may show no life (engine/supervisor.ts). */
 const WRITE_MS = 4500;
@@ -57,7 +57,10 @@ test('a write of the spool that takes seconds is waited for, and nobody is taken
   assert.equal(stats.workers.restarts, 0);
   const { unique, duplicates } = await receiver.snapshot();
   assert.deepEqual([unique, duplicates], [200, 0]);
-  assert.deepEqual(errors, []);
+  assert.deepEqual(
+    errors.filter((error) => !isSlowLoading(error)),
+    [],
+  );
 });
 
 test('close() ends in its time though the disk holds a thread, and counts what it could not save', async () => {

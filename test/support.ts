@@ -92,6 +92,11 @@ export async function until(isTrue: () => boolean | Promise<boolean>, what: stri
   }
 }
 
+/** Whether onError hears of threads that load slowly: a slow machine's fault, and no sign of anything else. */
+export function isSlowLoading({ message }: { readonly message: string }): boolean {
+  return /no worker has begun/.test(message);
+}
+
 /** Root of the repository, whatever folder the tests were compiled into. */
 export function repositoryRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
