@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { after, before, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import type { Worker } from 'node:worker_threads';
 import {
   Analytics,
   AsyncBatchConsumer,
@@ -479,4 +480,104 @@ test('a record that waits is as old as it is, however long the client has been o
   assert.ok(ta.stats().oldestAgeMs < 60_000, `${ta.stats().oldestAgeMs} ms`);
   assertBalanced(await ta.close({ timeoutMs: 100 }));
   await receiver.setFaults([]);
+});
+
+/** Counts what callers were told of their records. */
+class Told {
+  readonly counts: Record<string, number> = {};
+
+  readonly hear = ({ state, reason }: SettledOutcome): void => {
+    const key = reason === undefined ? state : `${state} ${reason}`;
+    this.counts[key] = (this.counts[key] ?? 0) + 1;
+  };
+}
+
+// Goal: what has an answer counts as what it was answered. Method: the first of several batches under way is never answered.
+for (const close of ['close', 'closeSync'] as const) {
+  test(`with ordering 'none', ${close}() counts what was answered behind a batch that was not`, async () => {
+    await receiver.setFaults([{ action: { kind: 'hang' }, requests: 1 }]);
+    const told = new Told();
+    const ta = new Analytics(
+      new AsyncBatchConsumer({
+        url: receiver.url,
+        appId: 'A',
+        workers: 1,
+        lanes: 1,
+        batchSize: 10,
+        ordering: 'none',
+      }),
+      { onError: () => {} },
+    );
+    for (let index = 0; index < 40; index += 1) {
+      ta.track({ accountId: 'u', event: 'e', onSettled: told.hear });
+    }
+    await until(() => told.counts.delivered === 30, 'the others are answered');
+    const stats =
+      close === 'close' ? await ta.close({ timeoutMs: 200 }) : ta.closeSync({ timeoutMs: 200 });
+    await ta.close();
+    await receiver.setFaults([]);
+    assertBalanced(stats);
+    assert.deepEqual([stats.delivered, stats.dropped.shutdown, stats.queued], [30, 10, 0]);
+    assert.deepEqual(told.counts, { delivered: 30, 'dropped shutdown': 10 });
+  });
+}
+
+test("with ordering 'none' and a spool, close() saves what is under way", async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      lanes: 1,
+      ordering: 'none',
+      spool: { directory: newDirectory() },
+    }),
+    { onError: () => {} },
+  );
+  for (let index = 0; index < 100; index += 1) ta.track({ accountId: 'u', event: 'e' });
+  const stats = await ta.close({ timeoutMs: 2000 });
+  await receiver.setFaults([]);
+  assertBalanced(stats);
+  assert.deepEqual([stats.spooled, stats.dropped.shutdown], [100, 0]);
+});
+
+// Method: the records of a batch give way while a worker waits for an answer to it; then that worker ends.
+test('the caller of a record that gave way in the hands of a worker hears of it when that worker ends', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const workers = new Set<Worker>();
+  const note = (worker: Worker) => workers.add(worker);
+  process.on('worker', note);
+  const told = new Told();
+  const ta = new Analytics(
+    new AsyncBatchConsumer({
+      url: receiver.url,
+      appId: 'A',
+      workers: 1,
+      lanes: 1,
+      batchSize: 10,
+      ringBytes: 64 * 1024,
+      overflow: 'drop-oldest',
+    }),
+    { onError: () => {} },
+  );
+  for (let index = 0; index < 10; index += 1) {
+    ta.track({ accountId: 'u', event: 'e', onSettled: told.hear });
+  }
+  await until(async () => (await receiver.snapshot()).requests > 0, 'the batch is under way');
+  let more = 0;
+  for (; ta.stats().dropped.overflow_oldest === 0; more += 1)
+    ta.track({ accountId: 'u', event: 'more' });
+  assert.deepEqual(told.counts, {}, 'nobody knows yet what becomes of them');
+  for (const worker of workers) await worker.terminate();
+  process.off('worker', note);
+  await until(() => told.counts['dropped overflow'] === 10, 'they are told');
+  const during = ta.stats();
+  assertBalanced(during);
+  assert.equal(during.accepted, 10 + more);
+  await receiver.setFaults([]);
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered + stats.dropped.overflow_oldest, stats.accepted);
+  assert.deepEqual(told.counts, { 'dropped overflow': 10 });
 });

@@ -88,6 +88,8 @@ export class Engine {
   #regions = MAIN_REGION;
   #state: 'open' | 'closing' | 'closed' = 'open';
   #closed: Promise<Stats> | undefined;
+  /** Records that were dropped by the shutdown, and whose callers have not been told yet. */
+  readonly #untold: { readonly seat: Seat; readonly gone: SeqSpan }[] = [];
   /** Resolves when the threads that closeSync() has ended are gone. */
   #ended: Promise<void> | undefined;
 
@@ -153,6 +155,7 @@ export class Engine {
         onDropped: (seat, gone) => this.#tellDropped(seat, gone, 'crashed'),
         onGivenUp: (seat) => this.#spool?.noteGivenUp(seat),
       },
+      onGaveWay: (seat, gone) => this.#tellDropped(seat, gone, 'overflow'),
       onNote: (note) => this.#hear(note),
       onThread: (event, threadId) => this.#noteThread(event, threadId),
     });
@@ -386,7 +389,8 @@ export class Engine {
   #leave(end: 'ended' | 'late'): void {
     if (end === 'ended') this.#spool?.mend(this.#allSeats());
     this.#spool?.leave(end);
-    // Workers have told all they had to tell by now.
+    // Workers have told all they had to tell by now, also of records that had their answer and still were in a ring.
+    for (const { seat, gone } of this.#untold.splice(0)) this.#tellDropped(seat, gone, 'shutdown');
     this.inlet.tellRest('shutdown');
     for (const { channel } of this.#ports.values()) channel.close();
   }
@@ -528,7 +532,7 @@ export class Engine {
     for (const seat of this.#allSeats()) {
       // A turn that has nothing left keeps its lane, and ends in good order.
       if (seat.isSettledUpTo(seat.tail)) continue;
-      this.#tellDropped(seat, seat.dropRest(SHUTDOWN), 'shutdown');
+      this.#untold.push({ seat, gone: seat.dropRest(SHUTDOWN) });
     }
   }
 

@@ -50,6 +50,14 @@ export interface SeqSpan {
   readonly toSeq: number;
 }
 
+const NONE_GONE: SeqSpan = { fromSeq: 0, toSeq: 0 };
+
+/** Records that gave way while a worker had them; some in between may be settled. */
+function inHandOf(state: Settlement): SeqSpan {
+  if (state.count(IN_HAND) === 0) return NONE_GONE;
+  return { fromSeq: state.inHandSeq, toSeq: state.headSeq };
+}
+
 /** A lane as the engine's thread sees it: who attends it, how far it is, what to do when that one is gone. */
 export class Seat {
   readonly region: Region;
@@ -250,28 +258,36 @@ export class Seat {
     return this.#at + ROUND_DONE_WORD;
   }
 
-  /** Starts a new term: whoever attended the lane before can settle nothing any more. */
-  beginTerm(nowMs: number): number {
+  /**
+   * Starts a new term: whoever attended the lane before can settle nothing any more.
+   *
+   * @returns the term, and the numbers of records that are dropped because they had given way before
+   */
+  beginTerm(nowMs: number): { readonly term: number; readonly gone: SeqSpan } {
+    let gone: SeqSpan = NONE_GONE;
     this.#commit((state) => {
+      gone = inHandOf(state);
       state.term = (state.term + 1) | 0;
       state.pin = state.head;
       state.pinSeq = state.headSeq;
       // What had given way while its worker was sending it is gone with that worker.
       state.add(OVERFLOW_OLDEST, state.count(IN_HAND));
       state.counters[IN_HAND] = 0;
+      state.clearAhead();
     });
     this.term = this.#state.term;
     this.hasTurn = true;
     this.postedMs = nowMs;
     beginAttendance(this.#words, this.#at, this.term);
-    return this.term;
+    return { term: this.term, gone };
   }
 
   /** Settles everything left as dropped: by the shutdown, or because no worker survives it. Returns the numbers of those records. */
   dropRest(why: typeof SHUTDOWN | typeof CRASHED): SeqSpan {
-    return this.#drop(why, () => {
+    return this.#drop(why, (state) => {
       const position = this.tail;
-      return { position, seq: this.#seqAt(position) };
+      const seq = this.#seqAt(position);
+      return { position, seq, answered: state.settleAhead() };
     });
   }
 
@@ -279,32 +295,36 @@ export class Seat {
   dropHead(): SeqSpan {
     return this.#drop(CRASHED, ({ head, headSeq }) =>
       head === this.tail
-        ? { position: head, seq: headSeq }
-        : { position: this.#positionAfter(head), seq: (headSeq + 1) | 0 },
+        ? { position: head, seq: headSeq, answered: 0 }
+        : { position: this.#positionAfter(head), seq: (headSeq + 1) | 0, answered: 0 },
     );
   }
 
   /** Takes the lane from whoever attends it, and settles all below a mark. */
-  #drop(why: number, markOf: (state: Settlement) => { position: number; seq: number }): SeqSpan {
-    let fromSeq = 0;
-    let toSeq = 0;
+  #drop(
+    why: number,
+    /** `answered`: so many of the records below the mark have their fate already. */
+    markOf: (state: Settlement) => { position: number; seq: number; answered: number },
+  ): SeqSpan {
+    let gone: SeqSpan = NONE_GONE;
     this.#commit((state) => {
-      const { position, seq } = markOf(state);
-      fromSeq = state.headSeq;
-      toSeq = seq;
+      const { position, seq, answered } = markOf(state);
+      const isInHand = state.count(IN_HAND) > 0;
+      gone = { fromSeq: isInHand ? state.inHandSeq : state.headSeq, toSeq: seq };
       const left = (seq - state.headSeq) >>> 0;
-      const dropped = left + state.count(IN_HAND);
+      const dropped = left + state.count(IN_HAND) - answered;
       state.term = (state.term + 1) | 0;
       state.addFate(why, dropped);
       state.add(RELEASED, left);
       state.counters[IN_HAND] = 0;
+      state.clearAhead();
       state.head = position;
       state.headSeq = seq;
       state.pin = position;
       state.pinSeq = seq;
     });
     this.term = this.#state.term;
-    return { fromSeq, toSeq };
+    return gone;
   }
 
   /** Number of the record at `position`, counted from the head: the producer of another thread may be about to store the tail. */
@@ -341,7 +361,8 @@ export class Seat {
         };
         if (!isTooMuch(left)) break;
         const isInHand = ((state.headSeq - state.pinSeq) | 0) < 0;
-        state.add(isInHand ? IN_HAND : OVERFLOW_OLDEST, 1);
+        if (isInHand) state.addInHand(state.headSeq);
+        else state.add(OVERFLOW_OLDEST, 1);
         state.add(RELEASED, 1);
         state.head = this.#positionAfter(state.head);
         state.headSeq = (state.headSeq + 1) | 0;

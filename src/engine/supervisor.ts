@@ -14,7 +14,7 @@ import type {
 } from '../worker/contract.ts';
 import { endProbe } from '../worker/gate.ts';
 import { Pulses } from './pulses.ts';
-import type { Seat } from './seat.ts';
+import type { Seat, SeqSpan } from './seat.ts';
 import { ThreadRoster } from './thread-roster.ts';
 import { placeUnderWay, Triage, type TriageParts, type Verdict } from './triage.ts';
 import { workerFlags } from './worker-flags.ts';
@@ -59,6 +59,8 @@ export interface SupervisorParts {
   readonly onError: (error: MillraceError) => void;
   /** What becomes of lanes whose workers die. */
   readonly triage: Omit<TriageParts, 'onRelease'>;
+  /** Hears of records that had given way in a worker's hands, and are dropped for good now. */
+  readonly onGaveWay: (seat: Seat, gone: SeqSpan) => void;
   readonly onNote: (note: WorkerNote) => void;
   readonly onThread: (event: ThreadEvent, threadId: number) => void;
 }
@@ -180,7 +182,8 @@ export class Supervisor {
     }
     // A turn that ended in good order left nothing in anybody's hands.
     this.#parts.ledger.add('again_worker_death', seat.inFlight);
-    const term = seat.beginTerm(performance.now());
+    const { term, gone } = seat.beginTerm(performance.now());
+    this.#parts.onGaveWay(seat, gone);
     const { backlogs } = seat;
     const care = this.#triage.careOf(seat);
     const task: TurnTask = {

@@ -17,7 +17,7 @@ import type { Region } from './region.ts';
  * ```
  * COMMIT = version << 4 | slot        slots 0,1: the producing thread's; 2,3: the supervisor's;
  *                                     4 + 2t, 5 + 2t: the worker's whose term ≡ t (mod 6)
- * slot     i32 HEAD  HEAD_SEQ  PIN  PIN_SEQ  TERM, then float64 counters
+ * slot     i32 HEAD  HEAD_SEQ  PIN  PIN_SEQ  TERM  IN_HAND_SEQ, then float64 counters
  * ```
  *
  *   S1  a writer fills only its own slots, and never the one COMMIT names
@@ -29,7 +29,11 @@ import type { Region } from './region.ts';
  *   S6  a producer that makes room (drop-oldest) may move head past pinned records: a worker has their text and may be
  *       sending it. They are counted as in hand until that worker, or whoever takes the lane from it, settles them
  *
+ *       (IN_HAND_SEQ is the number of the first of them)
  *   S7  what happens to spooled records is committed here before the spool's own files say so (worker/lane-spool.ts)
+ *
+ *   S8  batches that overtake others have their fate before the head gets there: until then their records are in AHEAD_…, and still
+ *       in the ring. Whoever drops the rest of the ring counts them as what they are; whoever sends them again forgets it
  *
  * A thread that dies between filling and swinging has changed nothing.
  */
@@ -40,6 +44,7 @@ export const HEAD_SEQ = 1;
 const PIN = 2;
 const PIN_SEQ = 3;
 const TERM = 4;
+const IN_HAND_SEQ = 5;
 
 /** Float64 counters of a slot, by index from the slot's start. All count records, but for the two byte counters. */
 export const RELEASED = 4;
@@ -74,7 +79,14 @@ export const BACKLOG_LANE = 24;
 export const BACKLOG_AT = 25;
 /** Records that no worker survived, or that nobody was left to deliver; they are in EXPIRED, too. */
 export const CRASHED = 26;
-export const COUNTERS_END = 27;
+/** Records behind the head whose fate is known; levels, one for each fate that records of the ring have by an answer. */
+const AHEAD: ReadonlyMap<number, number> = new Map([
+  [DELIVERED, 27],
+  [REJECTED, 28],
+  [OVERFLOW_OLDEST, 29],
+  [EXPIRED, 30],
+]);
+export const COUNTERS_END = 31;
 
 const SLOT_BITS = 4;
 const SLOT_MASK: number = SLOTS - 1;
@@ -91,6 +103,8 @@ export class Settlement {
   pin = 0;
   pinSeq = 0;
   term = 0;
+  /** Number of the first record in hand; without meaning if there is none. */
+  inHandSeq = 0;
   /** Counters by the indices above; entries below RELEASED are unused. */
   readonly counters: Float64Array = new Float64Array(COUNTERS_END);
 
@@ -100,6 +114,39 @@ export class Settlement {
 
   add(counter: number, amount: number): void {
     this.counters[counter] = (this.counters[counter] ?? 0) + amount;
+  }
+
+  /** A record of the ring has this fate, though others before it have none yet. */
+  addAhead(counter: number): void {
+    const level = AHEAD.get(counter);
+    if (level !== undefined) this.add(level, 1);
+  }
+
+  /** Nothing is known of records behind the head. */
+  clearAhead(): void {
+    for (const level of AHEAD.values()) this.counters[level] = 0;
+  }
+
+  /** The ring is given up: records behind the head get the fate that is known of them. Returns how many those are. */
+  settleAhead(): number {
+    let records = 0;
+    for (const [counter, level] of AHEAD) {
+      this.add(counter, this.count(level));
+      records += this.count(level);
+    }
+    this.clearAhead();
+    return records;
+  }
+
+  /** A record gives way while a worker has it. */
+  addInHand(seq: number): void {
+    if (this.count(IN_HAND) === 0) this.inHandSeq = seq;
+    this.add(IN_HAND, 1);
+  }
+
+  /** A worker has lost, or settled, the records in hand below a number. */
+  passInHand(seq: number): void {
+    if (((seq - this.inHandSeq) | 0) > 0) this.inHandSeq = seq;
   }
 
   /** Counts the fate of records; a reason that is told apart from others like it is in theirs as well. */
@@ -143,6 +190,7 @@ export class SettlementWords {
       into.pin = this.#words[wordAt + PIN] ?? 0;
       into.pinSeq = this.#words[wordAt + PIN_SEQ] ?? 0;
       into.term = this.#words[wordAt + TERM] ?? 0;
+      into.inHandSeq = this.#words[wordAt + IN_HAND_SEQ] ?? 0;
       const floatAt = this.#slotsFloatAt + slot * SLOT_FLOATS;
       for (let index = RELEASED; index < COUNTERS_END; index += 1) {
         into.counters[index] = this.#floats[floatAt + index] ?? 0;
@@ -187,6 +235,7 @@ export class SettlementWords {
     this.#words[wordAt + PIN] = next.pin;
     this.#words[wordAt + PIN_SEQ] = next.pinSeq;
     this.#words[wordAt + TERM] = next.term;
+    this.#words[wordAt + IN_HAND_SEQ] = next.inHandSeq;
     const floatAt = this.#slotsFloatAt + slot * SLOT_FLOATS;
     for (let index = RELEASED; index < COUNTERS_END; index += 1) {
       this.#floats[floatAt + index] = next.counters[index] ?? 0;

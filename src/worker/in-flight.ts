@@ -178,6 +178,7 @@ export class InFlight {
       to = Math.min(Math.max(from, passed), batch.count);
       state.add(IN_HAND, from - to);
       state.add(OVERFLOW_OLDEST, to - from);
+      state.passInHand((batch.firstSeq + to) | 0);
       const last = this.#batches.findLast((other) => other !== batch);
       const isPinned = last !== undefined && ((last.position - state.head) | 0) > 0;
       state.pin = isPinned ? last.position : state.head;
@@ -345,11 +346,30 @@ export class InFlight {
     for (let batch = this.#batches[0]; batch !== undefined; batch = this.#batches[index]) {
       const to = batch.firstOpen;
       if (to > batch.committed && !this.#commitUpTo(batch, to)) return;
-      if (batch.committed < batch.count) return;
+      if (batch.committed < batch.count) {
+        this.#noteAhead(batch);
+        return;
+      }
       if (batch.isFinished && batch.fates.length === 0) {
         this.#batches.splice(index, 1);
         this.#pool.giveBack(batch);
       } else index += 1;
+    }
+  }
+
+  /** What is known of batches behind one that has no answer yet. */
+  #noteAhead(batch: PendingBatch): void {
+    if (this.#batches.at(-1) === batch) return;
+    this.#change((state) => this.#writeAhead(state, batch));
+  }
+
+  #writeAhead(state: Settlement, batch: PendingBatch): void {
+    state.clearAhead();
+    const index = this.#batches.indexOf(batch);
+    if (index < 0) return;
+    for (const later of this.#batches.slice(index + 1)) {
+      const { committed, firstOpen, outcomes } = later;
+      for (let at = committed; at < firstOpen; at += 1) state.addAhead(outcomes[at] ?? 0);
     }
   }
 
@@ -361,6 +381,8 @@ export class InFlight {
         const gaveWay = ((firstSeq + index - state.headSeq) | 0) < 0;
         state.add(gaveWay ? IN_HAND : RELEASED, gaveWay ? -1 : 1);
       }
+      state.passInHand((firstSeq + to) | 0);
+      this.#writeAhead(state, batch);
       state.add(RAW_BYTES, batch.bytesOf(committed, to));
       state.add(SENT_BYTES, batch.sentBytes);
       moveHead(state, (firstSeq + to) | 0, batch.positions[to - 1] ?? 0);

@@ -49,7 +49,10 @@ export class RoundPace implements Pace {
     const intake = this.#intake;
     intake.restart();
     while (((position - intake.batch.position) | 0) > 0) {
-      if (intake.fill(position) === 'broken') continue;
+      const filled = intake.fill(position);
+      // A lane that was taken away reads as broken for ever.
+      if (!this.#lane.holds()) return { kind: 'stopped' };
+      if (filled === 'broken') continue;
       const batch = intake.handOut();
       this.#inFlight.add(batch);
       const end = await this.#ring.run(batch);

@@ -3,6 +3,7 @@ import { textOfError } from '../base/errors.ts';
 import { letOthersRun } from '../base/event-loop.ts';
 import type { LaneConsumer } from '../lane/consumer.ts';
 import { MODE_RUN, MODE_SAVE, MODE_STOP, REPLAY_FIRST_WORD } from '../lane/control.ts';
+import type { SleepMark } from '../lane/doorbell.ts';
 import { ROUND_DONE, ROUND_KEPT } from '../lane/layout.ts';
 import { EXPIRED } from '../lane/settlement.ts';
 import type { BatchTrigger, PendingBatch } from './batcher.ts';
@@ -83,11 +84,24 @@ export class StreamPace implements Pace {
     const lane = this.#lane;
     const { position } = this.#intake.batch;
     const mark = this.#intake.nextMark(this.#rounds.done);
-    await Promise.all(this.#underWay);
+    if (this.#underWay.size > 0) {
+      await this.#restBusy(mark);
+      return undefined;
+    }
     await lane.bell.sleep(mark, this.#tools.config.idleMs);
     if (lane.loadTail() !== position || this.#rounds.asked !== undefined) return undefined;
     if (this.#tools.control.mode === MODE_STOP) return 'stopped';
     return lane.bell.leave(mark) ? 'idle' : undefined;
+  }
+
+  /** Waits for more records while some are under way, which may have to go to the spool before they are answered. */
+  async #restBusy(mark: SleepMark): Promise<void> {
+    const { spool } = this.#inFlight;
+    const { idleMs } = this.#tools.config;
+    await this.#lane.bell.sleep(mark, spool === undefined ? idleMs : PRESSURE_LOOK_MS);
+    if (spool === undefined || this.#inFlight.isFenced) return;
+    spool.tend();
+    if (this.#mustSpool(spool)) this.#inFlight.moveToSpool(spool);
   }
 
   /** Sends the batch; with several in flight, waits only until there is room for the next. */

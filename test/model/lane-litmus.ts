@@ -89,7 +89,7 @@ class LaneCast {
 
   #post(views: LitmusViews): void {
     const seat = new this.#subject.seat.Seat(this.region(views), 0, 'supervisor');
-    const term = seat.beginTerm(0);
+    const { term } = seat.beginTerm(0);
     const number = views.words[POSTED_WORD] ?? 0;
     views.words[TERMS_WORD + number] = term;
     views.words[POSTED_WORD] = number + 1;

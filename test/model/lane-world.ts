@@ -326,7 +326,7 @@ export class ModelProcess {
   }
 
   #begin(seat: Seat): void {
-    const term = seat.beginTerm(performance.now());
+    const { term } = seat.beginTerm(performance.now());
     const care = this.#triage.careOf(seat);
     const turn: Actor = { name: `${seat.name}#${term}`, accesses: 0, isDead: false };
     this.#turns.add(turn);
