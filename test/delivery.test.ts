@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
@@ -12,9 +12,12 @@ import {
   MillraceError,
 } from '../src/index.ts';
 import { Control, GATE_SHUT_UNTIL } from '../src/lane/control.ts';
+import { LedgerWriter } from '../src/lane/ledger.ts';
+import { EXPIRED } from '../src/lane/settlement.ts';
 import type { FaultAction } from '../src/receiver/index.ts';
+import { Delivery } from '../src/worker/delivery.ts';
 import { Gate } from '../src/worker/gate.ts';
-import { assertBalanced, newDirectory, TestReceiver, until } from './support.ts';
+import { assertBalanced, layOut, newDirectory, TestReceiver, until } from './support.ts';
 
 let receiver: TestReceiver;
 
@@ -562,4 +565,72 @@ test('a flush tells once what went wrong in a round', async () => {
   const stats = await ta.close();
   assertBalanced(stats);
   assert.equal(stats.rejected, 1);
+});
+
+// Method: a gate that notes how long it is asked to wait, and waits for nothing.
+for (const [onExhausted, isSlow] of [
+  ['expire', true],
+  ['keep', false],
+] as const) {
+  test(`what only people can mend is tried ${isSlow ? 'slowly' : 'at the usual pace'}, a limited number of times (${onExhausted})`, async () => {
+    const pausesMs: number[] = [];
+    class NotingGate extends Gate {
+      override wait(ms: number): Promise<void> {
+        pausesMs.push(ms);
+        return Promise.resolve();
+      }
+    }
+    const control = Control.create();
+    const refused = { kind: 'retry', reason: 'config', message: 'no', budget: 'config' } as const;
+    const delivery = new Delivery({
+      sink: {
+        separator: ',',
+        lastAttempt: { status: 401, durationMs: 1 },
+        deliver: () => Promise.resolve(refused),
+        flush: () => Promise.resolve(),
+        close: () => Promise.resolve(),
+      },
+      gate: new NotingGate(control, 'pauses'),
+      ledger: new LedgerWriter(control.floats, control.slotFloatAt(0)),
+      limits: { retries: 2, baseMs: 1, capMs: 10 },
+      attemptTimeoutMs: 1000,
+      onExhausted,
+      deadLetter: undefined,
+      onTrouble: () => {},
+    });
+    const settled: number[] = [];
+    const { count, text, starts, ends } = layOut(['{}'], ',');
+    const end = await delivery.run({
+      batch: { count, text: { bytes: text }, starts, ends },
+      hold: () => 0,
+      release: () => {},
+      settle: (_, counter) => settled.push(counter),
+      countDeadLettered: () => {},
+    });
+    assert.equal(pausesMs.length, 2);
+    for (const ms of pausesMs) assert.equal(ms === 30_000, isSlow, `${ms} ms`);
+    assert.equal(end.kind, isSlow ? 'done' : 'kept');
+    assert.deepEqual(settled, isSlow ? [EXPIRED] : []);
+  });
+}
+
+test('half a line that a killed process left in the dead-letter file spoils no other', async () => {
+  const deadLetter = join(newDirectory(), 'letters.jsonl');
+  const half = '{"time":"2026-01-01T00:00:00.000Z","reas';
+  writeFileSync(deadLetter, half);
+  await receiver.setFaults([{ action: { kind: 'status', status: 503 } }]);
+  const { ta } = open({ retries: 0, deadLetter, lanes: 1, batchSize: 1 });
+  trackMany(ta, 1);
+  await ta.flush({ timeoutMs: 20_000 });
+  appendFileSync(deadLetter, half);
+  trackMany(ta, 1);
+  await ta.flush({ timeoutMs: 20_000 });
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.dropped.expired, 2);
+  const text = readFileSync(deadLetter, 'utf8');
+  assert.ok(text.endsWith('\n'));
+  const [first, letter = '', second, last = ''] = text.trimEnd().split('\n');
+  assert.deepEqual([first, second], [half, half]);
+  for (const line of [letter, last]) assert.equal(typeof JSON.parse(line).record, 'object');
 });

@@ -363,6 +363,67 @@ test('the bound of the spool is kept: the oldest records go first, and are count
   }
 });
 
+test('the bound of the spool is kept by many lanes together', async () => {
+  const maxBytes = 2 * 1024 * 1024;
+  const directory = newDirectory();
+  await receiver.setFaults(DEAD);
+  const { ta } = open(directory, {
+    workers: 2,
+    lanes: 8,
+    durability: 'spool-first',
+    overflow: 'block',
+    spool: { directory, maxBytes },
+  });
+  for (let index = 0; index < 16_000; index += 1) {
+    ta.track({ accountId: `u${index % 400}`, event: 'e', properties: { index } });
+    if (index % 1000 === 0) await delay(1);
+  }
+  await until(() => ta.stats().queued === 0, 'all is on disk');
+  const during = ta.stats();
+  assertBalanced(during);
+  assert.ok(during.dropped.overflow_oldest > 0);
+  const bytes = segmentsIn(directory).reduce((sum, path) => sum + statSync(path).size, 0);
+  assert.ok(bytes > maxBytes / 2 && bytes <= maxBytes, `${bytes} bytes on disk`);
+  await receiver.setFaults([]);
+  await until(() => ta.stats().spooled === 0, 'the rest is delivered');
+  const stats = await ta.close();
+  assertBalanced(stats);
+  assert.equal(stats.delivered + stats.dropped.overflow_oldest, 16_000);
+  assert.equal((await receiver.snapshot()).unique, stats.delivered);
+});
+
+// Goal: a sync that failed is no promise, whatever it failed of. Method: each sync of a segment says that the disk is full, and the
+// receiver is dead.
+test('while a full disk refuses its syncs, nothing counts as spooled, and nothing is lost', async () => {
+  const directory = newDirectory();
+  const plan = join(newDirectory(), 'plan.json');
+  process.env.MILLRACE_TEST_DISK = plan;
+  writeFileSync(plan, JSON.stringify({ code: 'ENOSPC', work: 'sync' }));
+  await receiver.setFaults(DEAD);
+  const { ta, errors } = open(directory, {
+    durability: 'spool-first',
+    spool: { directory, fsync: 'batch' },
+    workerFile: new URL('./failing-disk-worker.js', import.meta.url),
+  });
+  trackMany(ta, 200);
+  const isFull = ({ code, message }: MillraceError) =>
+    code === 'MILLRACE_SPOOL' && message.includes('the disk is full');
+  await until(() => errors.some(isFull), 'it is told');
+  const during = ta.stats();
+  assertBalanced(during);
+  assert.deepEqual([during.queued, during.spooled], [200, 0]);
+  rmSync(plan);
+  await until(() => ta.stats().spooled === 200, 'all is on disk');
+  delete process.env.MILLRACE_TEST_DISK;
+  assertBalanced(await ta.close({ timeoutMs: 5000 }));
+  await receiver.setFaults([]);
+  const stats = await open(directory).ta.close();
+  assertBalanced(stats);
+  assert.deepEqual([stats.recovered, stats.delivered], [200, 200]);
+  const { unique, duplicates } = await receiver.snapshot();
+  assert.deepEqual({ unique, duplicates }, { unique: 200, duplicates: 0 });
+});
+
 test('a folder removed while records go to it loses only what was in it', async () => {
   const directory = newDirectory();
   await receiver.setFaults(DEAD);

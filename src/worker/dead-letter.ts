@@ -1,9 +1,11 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { makeDirectory } from '../base/directory.ts';
 import { directoryModeOf } from '../spool/lane.ts';
 import type { DeliveryBatch } from './batcher.ts';
 import type { DeadLetterPlan } from './contract.ts';
+
+const NEWLINE = 0x0a;
 
 /**
  * Appends records that were refused for good, or expired, to one file: a JSON object a line,
@@ -12,8 +14,6 @@ import type { DeadLetterPlan } from './contract.ts';
 export class DeadLetterFile {
   readonly #plan: DeadLetterPlan;
   #fd: number | undefined;
-  /** Whether the file's last line may be half a line. */
-  #isTorn = false;
 
   constructor(plan: DeadLetterPlan) {
     this.#plan = plan;
@@ -28,13 +28,10 @@ export class DeadLetterFile {
       const record = batch.text.bytes.subarray(batch.starts[index], batch.ends[index]);
       parts.push(Buffer.from(head), Buffer.from(record), Buffer.from('}\n'));
     }
-    // What another write has left half done ends here.
-    if (this.#isTorn) parts.unshift(Buffer.from('\n'));
+    // What another write, or a process that is gone, has left half done ends here.
+    if (isTorn(this.#fd)) parts.unshift(Buffer.from('\n'));
     const bytes = Buffer.concat(parts);
-    for (let at = 0; at < bytes.length; ) {
-      at += writeSync(this.#fd, bytes, at);
-      this.#isTorn = at < bytes.length;
-    }
+    for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
   }
 
   close(): void {
@@ -45,6 +42,13 @@ export class DeadLetterFile {
   #open(): number {
     const { path, mode } = this.#plan;
     makeDirectory(dirname(path), directoryModeOf(mode));
-    return openSync(path, 'a', mode);
+    return openSync(path, 'a+', mode);
   }
+}
+
+/** Whether the last line of a file is half a line. */
+function isTorn(fd: number): boolean {
+  const { size } = fstatSync(fd);
+  const last = new Uint8Array(1);
+  return size > 0 && readSync(fd, last, 0, 1, size - 1) === 1 && last[0] !== NEWLINE;
 }

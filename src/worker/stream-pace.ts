@@ -151,10 +151,11 @@ export class StreamPace implements Pace {
 
   /** Whether what is under way has to make room, or somebody waits for it longer than the receiver lets us hope. */
   #mustSpool(spool: LaneSpool): boolean {
-    const { control } = this.#tools;
+    const { control, config } = this.#tools;
     const lane = this.#lane;
     if (spool.isFailing || !lane.holds()) return false;
-    if (control.mode === MODE_SAVE) return true;
+    // Where all goes to the disk first, something is under way from the ring only because the disk failed.
+    if (control.mode === MODE_SAVE || config.spool?.use === 'always') return true;
     const isWanted = control.mode !== MODE_RUN || ((lane.loadFlushPosition() - lane.head) | 0) > 0;
     if (isWanted && spool.isInTrouble) return true;
     return spool.isUnderPressure({
