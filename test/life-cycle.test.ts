@@ -5,6 +5,7 @@ import { readdirSync } from 'node:fs';
 import { after, before, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
+import { type ExitParty, saveAll } from '../src/engine/exit-hook.ts';
 import {
   Analytics,
   AsyncBatchConsumer,
@@ -425,7 +426,8 @@ test('closeSync() in the middle of close() ends both', async () => {
   assertBalanced(stats);
   assert.equal(stats.spooled, 10);
   const { oldestAgeMs: _, ...account } = await closing;
-  assert.deepEqual({ ...ta.stats(), ...account }, ta.stats());
+  const later = ta.stats();
+  assert.deepEqual({ ...later, ...account }, later);
   await receiver.setFaults([]);
   // The spool was given back.
   const next = await open().close();
@@ -580,4 +582,44 @@ test('the caller of a record that gave way in the hands of a worker hears of it 
   assertBalanced(stats);
   assert.equal(stats.delivered + stats.dropped.overflow_oldest, stats.accepted);
   assert.deepEqual(told.counts, { 'dropped overflow': 10 });
+});
+
+test('a time that is no number is no time', async () => {
+  await receiver.setFaults([{ action: { kind: 'hang' } }]);
+  const ta = new Analytics(new AsyncBatchConsumer({ url: receiver.url, appId: 'A' }), {
+    onError: () => {},
+  });
+  ta.track({ accountId: 'u', event: 'e' });
+  assert.equal(ta.flushSync({ timeoutMs: Number.NaN }), false);
+  await assert.rejects(ta.flush({ timeoutMs: Number.NaN }), { code: 'MILLRACE_TIMEOUT' });
+  const stats = await ta.close({ timeoutMs: Number.NaN });
+  await receiver.setFaults([]);
+  assertBalanced(stats);
+  assert.equal(stats.dropped.shutdown, 1);
+});
+
+// Goal: together they block no longer than one of them may. Method: parties that note what is asked of them.
+test('clients that are open at an exit get their time side by side, not one after the other', () => {
+  const steps: string[] = [];
+  const starts = new Set<number>();
+  const party = (name: string): ExitParty => ({
+    hurryAtExit: () => steps.push(`${name} hurries`),
+    flushAtExit: (startMs) => {
+      starts.add(startMs);
+      steps.push(`${name} flushes`);
+    },
+    hurrySavingAtExit: () => steps.push(`${name} hurries to save`),
+    saveAtExit: (startMs) => {
+      starts.add(startMs);
+      steps.push(`${name} saves`);
+      return 0;
+    },
+  });
+  saveAll([party('a'), party('b')]);
+  const order = ['hurries', 'flushes', 'hurries to save', 'saves'];
+  assert.deepEqual(
+    steps,
+    order.flatMap((step) => [`a ${step}`, `b ${step}`]),
+  );
+  assert.equal(starts.size, 1, 'their time begins at once');
 });

@@ -56,7 +56,7 @@ const STOP_MS = 2000;
 /** Part of the time to close that is kept for the spool, and the most of it in ms. */
 const SAVE_SHARE = 0.25;
 const SAVE_MS_MAX = 2000;
-/** Part of the time at an exit that is kept for turns to notice that the engine stops. */
+/** Part of the time at an exit that is kept for turns to end what they put on disk. */
 const EXIT_STOP_SHARE = 0.1;
 const IDLE_MS = 200;
 const MAIN_REGION = 1;
@@ -118,7 +118,12 @@ export class Engine {
       control: this.#control,
       supervisor: this.#supervisor,
     });
-    this.#leaveExitHook = joinExitHook({ saveAtExit: () => this.#saveAtExit() });
+    this.#leaveExitHook = joinExitHook({
+      hurryAtExit: () => this.#hurryAtExit(),
+      flushAtExit: (startMs) => this.#flushAtExit(startMs),
+      hurrySavingAtExit: () => this.#hurrySavingAtExit(),
+      saveAtExit: (startMs) => this.#saveAtExit(startMs),
+    });
     this.#spool?.start();
     this.#changes = new Watch(this.journal, this.#control);
     this.#watch = this.#startWatch();
@@ -470,14 +475,18 @@ export class Engine {
   /** Delivers what it can in the time, blocking this thread; what is left goes to the disk if there is a spool. */
   #flushOrSave(timeoutMs: number): void {
     const endMs = performance.now() + timeoutMs;
-    const deadlineMs = endMs - this.#saveMs(timeoutMs);
+    this.#flushAll(endMs - this.#saveMs(timeoutMs));
+    this.#saveSync(endMs);
+  }
+
+  /** Delivers what it can until then, blocking this thread. */
+  #flushAll(deadlineMs: number): void {
     // Other threads' lanes are delivered side by side with ours.
     this.#hearPorts();
     const seats = this.#portSeats();
     for (const seat of seats) if (seat.requestFlush()) this.#supervisor.post(seat);
     this.flushSync({ timeoutMs: deadlineMs - performance.now() });
     for (const seat of seats) this.#blockUntilSettled(seat, deadlineMs);
-    this.#saveSync(endMs);
   }
 
   /** What other threads have asked for and the event loop has not told yet. */
@@ -553,21 +562,38 @@ export class Engine {
     this.#noteClient('close');
   }
 
+  #hurryAtExit(): void {
+    if (this.#state !== 'open') return;
+    for (const seat of this.#allSeats()) if (seat.requestFlush()) this.#supervisor.post(seat);
+  }
+
   /** An exit in the middle of close() was asked for by somebody who does not wait: only the disk gets its time then. */
-  #saveAtExit(): number {
+  #flushAtExit(startMs: number): void {
+    if (this.#state !== 'open' || this.stats().queued === 0) return;
+    const saveMs = this.#exitSaveMs;
+    this.#flushAll(startMs + saveMs - this.#saveMs(saveMs));
+  }
+
+  #hurrySavingAtExit(): void {
+    const isWanted = this.#spool !== undefined && this.#state !== 'closed';
+    if (isWanted && this.stats().queued > 0) this.#startSaving();
+  }
+
+  #saveAtExit(startMs: number): number {
     if (this.#state === 'closed') return 0;
-    const { exitFlushMs } = this.plan;
-    const endMs = performance.now() + exitFlushMs;
-    // Turns get a part of the time to end what they are at.
-    const saveMs = exitFlushMs * (1 - EXIT_STOP_SHARE);
-    if (this.#state === 'closing') this.#saveSync(performance.now() + saveMs);
-    else if (this.stats().queued > 0) this.#flushOrSave(saveMs);
+    this.#saveSync(startMs + this.#exitSaveMs);
     if (this.#spool !== undefined && this.stats().queued > 0) {
       this.#stop();
-      this.#endSpoolingSync(endMs);
+      this.#endSpoolingSync(startMs + this.plan.exitFlushMs);
     }
     const { queued, dropped } = this.stats();
     return queued + dropped.shutdown;
+  }
+
+  /** The time at an exit without what turns get to end what they are at. */
+  get #exitSaveMs(): number {
+    const share = this.#spool === undefined ? 0 : EXIT_STOP_SHARE;
+    return this.plan.exitFlushMs * (1 - share);
   }
 
   #hear(note: WorkerNote): void {

@@ -1,9 +1,18 @@
 import { writeSync } from 'node:fs';
 
-/** What the hook does with an engine that is open when the process exits. */
+/**
+ * What the hook does with an engine that is open when the process exits: step by step, all engines side by side, so that together they
+ * block no longer than the one that has the most time. `startMs`: when the time of all of them began, by `performance.now()`.
+ */
 export interface ExitParty {
-  /** Blocks until everything is settled or the party's time is over; returns the number of records left. */
-  saveAtExit(): number;
+  /** Asks for the delivery of what is queued. */
+  hurryAtExit(): void;
+  /** Blocks until everything is settled, or the time for that is over. */
+  flushAtExit(startMs: number): void;
+  /** Asks that what is left goes to the disk. */
+  hurrySavingAtExit(): void;
+  /** Blocks until nothing is left or the party's time is over; returns the number of records left. */
+  saveAtExit(startMs: number): number;
 }
 
 const STDERR = 2;
@@ -32,9 +41,14 @@ export function joinExitHook(party: ExitParty): () => void {
   return () => joined.delete(party);
 }
 
-function saveAll(parties: Iterable<ExitParty>): void {
+/** Has all parties save what they have, and says how much is left. */
+export function saveAll(parties: Iterable<ExitParty>): void {
+  const startMs = performance.now();
   let left = 0;
-  for (const party of parties) left += party.saveAtExit();
+  for (const party of parties) party.hurryAtExit();
+  for (const party of parties) party.flushAtExit(startMs);
+  for (const party of parties) party.hurrySavingAtExit();
+  for (const party of parties) left += party.saveAtExit(startMs);
   if (left === 0) return;
   // Streams are of no use in an 'exit' handler: only what is written at once is seen.
   writeSync(

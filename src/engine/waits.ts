@@ -21,7 +21,8 @@ export function blockUntil(
     const value = Atomics.load(word.words, word.index);
     if (isDone()) return true;
     const leftMs = deadlineMs - performance.now();
-    if (leftMs <= 0) return false;
+    // Also where the caller's time is no number.
+    if (!(leftMs > 0)) return false;
     tend();
     Atomics.wait(word.words, word.index, value, Math.min(leftMs, sliceMs));
   }
@@ -37,7 +38,7 @@ export async function resolveWhen(
     const value = Atomics.load(word.words, word.index);
     if (isDone()) return true;
     const leftMs = deadlineMs - performance.now();
-    if (leftMs <= 0) return false;
+    if (!(leftMs > 0)) return false;
     const ms = Math.min(leftMs, SLICE_MS);
     const wait = Atomics.waitAsync(word.words, word.index, value, ms);
     if (wait.async) await wait.value;
