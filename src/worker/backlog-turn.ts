@@ -166,7 +166,7 @@ export class BacklogTurn {
   ): Promise<void> {
     let open = batch.first;
     const home = {
-      firstOpen: () => (this.#isStopped || this.#isFenced || !this.#lane.holds() ? -1 : open),
+      firstOpen: () => (this.#isStopped || this.#isLost() ? -1 : open),
       settle: (to: number, counter: number, { sentBytes }: SettleFacts) => {
         open = batch.first + to;
         this.#settle(backlog, batch, { to, counter, sentBytes });
@@ -244,6 +244,12 @@ export class BacklogTurn {
     state.counters[SPOOL_SEGMENTS] = segments;
     state.counters[SPOOL_OLDEST_MS] = oldestMs;
     Atomics.store(this.#tools.control.words, BACKLOG_MIB_WORD, Math.ceil(bytes / MIB));
+  }
+
+  /** Whether the replay is another turn's by now: then nothing of it may be touched, its files included. */
+  #isLost(): boolean {
+    if (!this.#lane.holds()) this.#isFenced = true;
+    return this.#isFenced;
   }
 
   #change(change: (state: Settlement) => void): boolean {

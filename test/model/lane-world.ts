@@ -253,10 +253,10 @@ export class ModelProcess {
     for (const seat of this.seats) if (seat.requestFlush()) this.#post(seat);
   }
 
-  /** Takes the lane of a turn away from it, as the supervisor does with one that seems to hang. */
+  /** Takes the lane of a turn away from it, as the supervisor does with one that seems to hang. The replay is the one after the last. */
   takeOver(lane: number): void {
-    const seat = this.seats[lane];
-    if (seat?.isAttended !== true || this.#triage.isWaiting(seat)) return;
+    const seat = this.seats[lane] ?? this.#backlogSeat;
+    if (!seat.isAttended || this.#triage.isWaiting(seat)) return;
     this.#triage.accuse([seat], 'hung');
     this.#triage.judge(seat, 'sole', new Error('it hangs'));
     this.#post(seat);

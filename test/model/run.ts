@@ -354,7 +354,7 @@ class Model {
     if (process === undefined) return;
     if (what === 'take over') {
       this.#takeovers += 1;
-      const lane = this.#dice.below(this.#weather.lanes);
+      const lane = this.#dice.below(this.#weather.lanes + 1);
       this.#inside(() => process.takeOver(lane));
       return;
     }
