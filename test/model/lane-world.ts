@@ -4,7 +4,12 @@ import type { TextBuffer } from '../../src/codec/transcode.ts';
 import type { Seat } from '../../src/engine/seat.ts';
 import type { Triage } from '../../src/engine/triage.ts';
 import { type Control, GATE_WORD } from '../../src/lane/control.ts';
-import { FRAME_HEADER_BYTES, STAMP_AT, TAIL_WORD } from '../../src/lane/layout.ts';
+import {
+  FLUSH_POSITION_WORD,
+  FRAME_HEADER_BYTES,
+  STAMP_AT,
+  TAIL_WORD,
+} from '../../src/lane/layout.ts';
 import type { LaneProducer } from '../../src/lane/producer.ts';
 import type { DeathReason } from '../../src/lane/readings.ts';
 import type { Region } from '../../src/lane/region.ts';
@@ -62,6 +67,8 @@ export interface Weather {
 
 const LANE_BYTES: number = 16 * 1024;
 const FRAME_BYTES: number = FRAME_HEADER_BYTES + 8 + 128;
+/** Bytes that the latest flush may be behind, at the most. */
+const FLUSH_BEHIND: number = 2 ** 30 - 1;
 const SPOOL = '/spool';
 const RETRY_BASE_MS = 20;
 const CRASH_NOTICE_MS = 20;
@@ -536,7 +543,7 @@ function numbersOf(region: Region): RegionTranscoder {
   return transcoder as unknown as RegionTranscoder;
 }
 
-/** Moves all lanes of a new region on, as if so many bytes had gone through them, and no flush had ever been asked for. */
+/** Moves all lanes of a new region on, as if so many bytes had gone through them, and no flush had been asked for since long before. */
 function startLanesAt(region: Region, bytes: number): void {
   const position = bytes | 0;
   for (let lane = 0; lane < region.lanes; lane += 1) {
@@ -544,6 +551,9 @@ function startLanesAt(region: Region, bytes: number): void {
     const state = settlement.read(new Settlement());
     Object.assign(state, { head: position, pin: position });
     assert.ok(settlement.commit(state, 'supervisor'));
-    region.words[region.controlAt(lane) / 4 + TAIL_WORD] = position;
+    const at = region.controlAt(lane) / 4;
+    region.words[at + TAIL_WORD] = position;
+    // Turns have it follow the head.
+    region.words[at + FLUSH_POSITION_WORD] = (position - Math.min(bytes, FLUSH_BEHIND)) | 0;
   }
 }
