@@ -294,10 +294,9 @@ export class Delivery {
   }
 
   #pauseMs(failure: Failure, { attempts }: Range): number {
-    const { limits, onExhausted } = this.#parts;
-    const { baseMs, capMs } = limits;
-    // A caller waits for the end of records that are kept, and may try again itself.
-    if (failure.budget === 'config' && onExhausted === 'expire') return CONFIG_PAUSE_MS;
+    const { retries, baseMs, capMs } = this.#parts.limits;
+    // Who limits the attempts limits how long one batch holds up all behind it.
+    if (failure.budget === 'config' && retries === 'forever') return CONFIG_PAUSE_MS;
     return retryDelayMs({ attempt: attempts, random: Math.random(), baseMs, capMs });
   }
 
