@@ -374,7 +374,7 @@ test('the bound of the spool is kept by many lanes together', async () => {
     overflow: 'block',
     spool: { directory, maxBytes },
   });
-  for (let index = 0; index < 16_000; index += 1) {
+  for (let index = 0; index < 64_000; index += 1) {
     ta.track({ accountId: `u${index % 400}`, event: 'e', properties: { index } });
     if (index % 1000 === 0) await delay(1);
   }
@@ -388,7 +388,7 @@ test('the bound of the spool is kept by many lanes together', async () => {
   await until(() => ta.stats().spooled === 0, 'the rest is delivered');
   const stats = await ta.close();
   assertBalanced(stats);
-  assert.equal(stats.delivered + stats.dropped.overflow_oldest, 16_000);
+  assert.equal(stats.delivered + stats.dropped.overflow_oldest, 64_000);
   assert.equal((await receiver.snapshot()).unique, stats.delivered);
 });
 
