@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
-import { closeSync, fdatasyncSync, fstatSync, openSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, fdatasyncSync, openSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { NEWLINE } from '../base/characters.ts';
 import { makeDirectory } from '../base/directory.ts';
+import { isTorn } from '../base/torn-end.ts';
 
 /** A line put aside. */
 export interface QuarantinedLine {
@@ -46,12 +46,4 @@ export class Quarantine {
       closeSync(fd);
     }
   }
-}
-
-/** Whether a file ends within a line. */
-function isTorn(fd: number): boolean {
-  const facts = fstatSync(fd);
-  const last = Buffer.of(NEWLINE);
-  if (facts.isFile() && facts.size > 0) readSync(fd, last, 0, 1, facts.size - 1);
-  return last[0] !== NEWLINE;
 }

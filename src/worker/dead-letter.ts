@@ -1,11 +1,10 @@
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { makeDirectory } from '../base/directory.ts';
+import { isTorn } from '../base/torn-end.ts';
 import { directoryModeOf } from '../spool/lane.ts';
 import type { DeliveryBatch } from './batcher.ts';
 import type { DeadLetterPlan } from './contract.ts';
-
-const NEWLINE = 0x0a;
 
 /**
  * Appends records that were refused for good, or expired, to one file: a JSON object a line,
@@ -44,11 +43,4 @@ export class DeadLetterFile {
     makeDirectory(dirname(path), directoryModeOf(mode));
     return openSync(path, 'a+', mode);
   }
-}
-
-/** Whether the last line of a file is half a line. */
-function isTorn(fd: number): boolean {
-  const { size } = fstatSync(fd);
-  const last = new Uint8Array(1);
-  return size > 0 && readSync(fd, last, 0, 1, size - 1) === 1 && last[0] !== NEWLINE;
 }
