@@ -67,13 +67,15 @@ function config(directory: string, more: Partial<FileSinkConfig> = {}): FileSink
 }
 
 /** A file system whose writes fail as a test says: the number of bytes left on the disk. */
-function limitedDisk(): FileSystem & { bytesLeft: number; canTruncate: boolean } {
+function limitedDisk(): FileSystem & { bytesLeft: number; canTruncate: boolean; canFail: boolean } {
   const disk = {
     ...nodeFileSystem,
     bytesLeft: Number.POSITIVE_INFINITY,
     canTruncate: true,
+    /** Whether a full disk says so; else it takes nothing and says nothing. */
+    canFail: true,
     append: (fd: number, bytes: Uint8Array): number => {
-      if (disk.bytesLeft <= 0) {
+      if (disk.bytesLeft <= 0 && disk.canFail) {
         throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
       }
       const part = bytes.subarray(0, disk.bytesLeft);
@@ -189,10 +191,11 @@ test('a disk that fills up takes whole records only, and the rest when there is 
       fc.array(fc.integer({ min: 0, max: 60 }), { minLength: 1, maxLength: 30 }),
       fc.array(fc.integer({ min: 0, max: 400 }), { minLength: 1, maxLength: 10 }),
       fc.boolean(),
-      async (sizes, rooms, canTruncate) => {
+      fc.boolean(),
+      async (sizes, rooms, canTruncate, canFail) => {
         const directory = newDirectory();
         const disk = limitedDisk();
-        disk.canTruncate = canTruncate;
+        Object.assign(disk, { canTruncate, canFail });
         const sink = FileSink.open(config(directory), { clock: new TestClock(), fileSystem: disk });
         let lines = sizes.map((size, index) => `{"n":${index},"x":"${'y'.repeat(size)}"}`);
         const all = [...lines];

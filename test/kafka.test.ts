@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import type { Batch } from 'kafkajs';
 import { Analytics } from '../src/index.ts';
 import { KafkaConsumer, type KafkaConsumerOptions } from '../src/kafka.ts';
+import { KafkaFeed } from '../src/relay/kafka-feed.ts';
 import { CustomSink, type CustomSinkConfig } from '../src/sink/custom.ts';
 import { type KafkaMock, startKafkaMock } from './kafka-mock.ts';
 import { missing } from './nats-server.ts';
@@ -94,3 +96,32 @@ describe('Kafka', { skip }, () => {
     }
   });
 });
+
+test('a replay that has its last message takes no more, though the topic begins anew', async () => {
+  const span = { from: new Date(0), to: new Date(10_000), end: 2 };
+  const feed = new KafkaFeed(0, { from: 0, span });
+  const limits = { messagesMax: 10, bytesMax: 1000, lingerMs: 0 };
+  feed.put(fetched(0, 2));
+  assert.equal(feed.isAtEnd, false);
+  assert.equal((await feed.take(limits)).length, 2);
+  assert.equal(feed.isAtEnd, true);
+  feed.put(fetched(0, 1));
+  assert.deepEqual(await feed.take(limits), []);
+  assert.equal(feed.isAtEnd, true);
+  assert.equal(feed.next, 2);
+});
+
+/** What a fetch gives of a partition: `count` messages from offset `first` on. */
+function fetched(first: number, count: number): Batch {
+  const messages = Array.from({ length: count }, (_, index) => ({
+    offset: String(first + index),
+    timestamp: '1000',
+    value: Buffer.from('{}'),
+  }));
+  return {
+    messages,
+    highWatermark: String(first + count),
+    firstOffset: () => String(first),
+    lastOffset: () => String(first + count - 1),
+  } as unknown as Batch;
+}

@@ -65,8 +65,12 @@ export class KafkaFeed implements Feed {
   }
 
   get isAtEnd(): boolean {
-    const { end } = this.#span ?? {};
-    return end !== undefined && (this.#next ?? 0) >= end && this.#buffer.length === 0;
+    return this.#isOver && this.#buffer.length === 0;
+  }
+
+  /** Whether all that a replay is to give was put in. */
+  get #isOver(): boolean {
+    return this.#span !== undefined && (this.#next ?? 0) >= this.#span.end;
   }
 
   get isCaughtUp(): boolean {
@@ -79,8 +83,9 @@ export class KafkaFeed implements Feed {
     if (this.#next === undefined) this.#start(committed);
   }
 
-  /** Puts in what was fetched: it goes on behind what was put in before. */
+  /** Puts in what was fetched: it goes on behind what was put in before. A replay that has come to its end takes no more, whatever the topic has become. */
   put(batch: Batch): void {
+    if (this.#isOver) return;
     const first = Number(batch.firstOffset() ?? 0);
     // Below: the group begins anew there, as after a topic was deleted and made again.
     if (this.#next === undefined || first < this.#next) this.#start(first);
@@ -91,7 +96,7 @@ export class KafkaFeed implements Feed {
     }
     this.#next = Number(batch.lastOffset()) + 1;
     this.#passGap();
-    if (this.#span !== undefined && this.#next >= this.#span.end) this.#buffer.end();
+    if (this.#isOver) this.#buffer.end();
   }
 
   #isWanted({ offset, timestamp }: KafkaMessage): boolean {

@@ -218,7 +218,7 @@ export class FileSink implements Sink {
   /** Writes the records from `from` on that go into the present file. Throws what the disk throws. */
   #writePart(batch: Batch, from: number): Part {
     const file = this.#current();
-    this.#payOwed(file);
+    if (!this.#payOwed(file)) return { kind: 'short', count: 0, bytes: 0 };
     const size = this.#fileSystem.size(file.fd);
     if (size !== file.wholeBytes && !this.#tail.isWhole(file, size)) return TORN;
     const part = this.#append(file, batch, { from, to: this.#endFor(size, batch, from) });
@@ -314,11 +314,14 @@ export class FileSink implements Sink {
     }
   }
 
-  #payOwed(file: OpenFile): void {
+  /** Finishes the line that a short write left; false: the file takes nothing for now. */
+  #payOwed(file: OpenFile): boolean {
     while (this.#owed !== undefined) {
       const bytes = this.#fileSystem.append(file.fd, this.#owed);
+      if (bytes === 0) return false;
       this.#owed = bytes < this.#owed.length ? this.#owed.subarray(bytes) : undefined;
     }
+    return true;
   }
 
   /** The file to write to now, opened if need be. */
