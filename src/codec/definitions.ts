@@ -25,6 +25,8 @@ export class DefinitionLog {
   readonly #region: Region;
   #tail: number;
   #count = 0;
+  /** Number of names of the shortest key list that found no room: the log never gets shorter, and longer ones are not tried. */
+  #tooLong = Number.POSITIVE_INFINITY;
 
   constructor(region: Region) {
     this.#region = region;
@@ -33,10 +35,13 @@ export class DefinitionLog {
 
   /** Publishes a shape and gives it its number. 0: the log is full, the frame must bring its keys. */
   publish(shape: Shape): number {
-    if (this.#count >= SHAPES_MAX) return 0;
+    if (this.#count >= SHAPES_MAX || shape.size >= this.#tooLong) return 0;
     const definition = pack([shape.event, shape.keys()]);
     const bytes = LENGTH_BYTES + Math.ceil(definition.length / 4) * 4;
-    if (this.#tail + bytes > DEFINITIONS_BYTES) return 0;
+    if (this.#tail + bytes > DEFINITIONS_BYTES) {
+      this.#tooLong = shape.size;
+      return 0;
+    }
     const at = this.#region.places.definitionsAt + this.#tail;
     this.#region.view.setUint32(at, definition.length, true);
     this.#region.bytes.set(definition, at + LENGTH_BYTES);

@@ -48,9 +48,9 @@ export class Shape {
 
   /** The keys in order. */
   keys(): string[] {
-    const keys: string[] = [];
+    const keys = new Array<string>(this.size);
     for (let shape: Shape | undefined = this; shape?.parent !== undefined; shape = shape.parent) {
-      keys.unshift(shape.key);
+      keys[shape.size - 1] = shape.key;
     }
     return keys;
   }
@@ -60,7 +60,7 @@ export class Shape {
 export type Spellings = ReadonlyMap<string, string>;
 
 /** How names are spelled. */
-export function spellingsOf(names: readonly string[]): Spellings {
+export function spellingsOf(names: readonly string[]): Map<string, string> {
   return new Map(names.map((name) => [name.toLowerCase(), name]));
 }
 
@@ -105,6 +105,9 @@ export class ShapeTable {
   readonly #lifts = new Map<string, Shape>();
   #lastEvent = '';
   #lastRoot: Shape | undefined;
+  /** The key list made last under strict checking, and how its names are spelled: who goes on from there has one name to compare, not all. */
+  #grown: Shape | undefined;
+  #grownSpellings: Map<string, string> = new Map();
   #nodes = 0;
 
   constructor(checks: 'strict' | 'none') {
@@ -152,15 +155,8 @@ export class ShapeTable {
   }
 
   #grow(shape: Shape, key: string): Shape {
-    if (this.#checks === 'strict') {
-      this.checkName(key);
-      const lower = key.toLowerCase();
-      if (RESERVED.has(lower)) throw reservedName(key);
-      // A lifted field has its own way: whoever comes here spells it in capitals.
-      if (LIFT_BY_NAME.has(lower)) throw clash(lower, key);
-      checkCase(shape, key);
-    }
     const next = new Shape(shape, key, shape.event);
+    if (this.#checks === 'strict') this.#check(next, shape);
     if (this.#claimNode()) {
       shape.next ??= new Map();
       shape.next.set(key, next);
@@ -168,19 +164,25 @@ export class ShapeTable {
     return next;
   }
 
+  #check(next: Shape, before: Shape): void {
+    const { key } = next;
+    this.checkName(key);
+    const lower = key.toLowerCase();
+    if (RESERVED.has(lower)) throw reservedName(key);
+    // A lifted field has its own way: whoever comes here spells it in capitals.
+    if (LIFT_BY_NAME.has(lower)) throw clash(lower, key);
+    if (this.#grown !== before) this.#grownSpellings = spellingsOf(before.keys());
+    this.#grown = before;
+    const seen = this.#grownSpellings.get(lower);
+    if (seen !== undefined) throw clash(seen, key);
+    this.#grownSpellings.set(lower, key);
+    this.#grown = next;
+  }
+
   #claimNode(): boolean {
     if (this.#nodes >= NODES_MAX) return false;
     this.#nodes += 1;
     return true;
-  }
-}
-
-function checkCase(shape: Shape, key: string): void {
-  const lower = key.toLowerCase();
-  for (let seen: Shape | undefined = shape; seen?.parent !== undefined; seen = seen.parent) {
-    if (seen.key.toLowerCase() === lower) {
-      throw clash(seen.key, key);
-    }
   }
 }
 
