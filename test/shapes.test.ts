@@ -51,6 +51,29 @@ test('of the lists of names of one table each is judged as if it were alone', ()
   );
 });
 
+// Goal: a table stays small whatever comes, unchecked names of any length too. Method: what it keeps it gives again.
+test('a list with a name or an event of great length is made for its record alone', () => {
+  const table = new ShapeTable('none');
+  const long = 'k'.repeat(1000);
+  const kept = walk(table, ['a', 'b']) as Shape;
+  assert.equal(kept, walk(table, ['a', 'b']));
+  assert.ok(kept.isKept);
+  for (const names of [['a', long], [long], ['a', long, 'c']]) {
+    const shape = walk(table, names) as Shape;
+    assert.deepEqual(shape.keys(), names);
+    assert.equal(shape.isKept, false);
+    assert.notEqual(shape, walk(table, names));
+  }
+  assert.equal(kept, walk(table, ['a', 'b']));
+  const root = table.root(long, () => undefined);
+  assert.equal(table.step(root, 'a').isKept, false);
+  assert.equal(table.root('e', () => undefined).isKept, true);
+  assert.notEqual(
+    root,
+    table.root(long, () => undefined),
+  );
+});
+
 /** Names as long as they may be. */
 function nameOf(index: number): string {
   return `n${index}_`.padEnd(NAME_CHARACTERS_MAX, 'x');

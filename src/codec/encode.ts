@@ -321,9 +321,9 @@ export class FrameEncoder {
     return Object.hasOwn(properties, key) ? this.#shapes.step(shape, key) : undefined;
   }
 
-  /** Gives a shape its number; one that gets none travels in the frame, keys and all. */
+  /** Gives a shape its number; one that gets none, as one that does not come again, travels in the frame, keys and all. */
   #publish(shape: Shape): number {
-    const id = this.#definitions.publish(shape);
+    const id = shape.isKept ? this.#definitions.publish(shape) : 0;
     if (id !== 0) return id;
     if (shape.size > INLINE_KEYS_MAX) {
       throw new MillraceError(

@@ -96,6 +96,8 @@ interface Entry {
 const ZONE_OFFSET = '#zone_offset';
 const SLACK_BYTES = 512;
 const INLINE_SHAPES_MAX = 256;
+/** The same in characters of their names, which may be many and long. */
+const INLINE_SHAPES_CHARACTERS_MAX = 2 ** 20;
 const TYPE_RUNS: readonly Uint8Array[] = TYPE_NAMES.map((name) =>
   utf8(`{"#type":"${name}","#time":`),
 );
@@ -132,6 +134,7 @@ export class Transcoder {
   readonly #definitions: DefinitionReader;
   readonly #shapes: ShapeText[] = [];
   readonly #inlineShapes = new Map<string, ShapeText>();
+  #inlineCharacters = 0;
   readonly #presets: readonly Entry[];
   /** Super properties of an epoch, then presets. */
   #supers: readonly Entry[];
@@ -324,7 +327,14 @@ export class Transcoder {
     const name = JSON.stringify([event, keys]);
     const known = this.#inlineShapes.get(name);
     if (known !== undefined) return known;
-    if (this.#inlineShapes.size >= INLINE_SHAPES_MAX) this.#inlineShapes.clear();
+    this.#inlineCharacters += name.length;
+    if (
+      this.#inlineShapes.size >= INLINE_SHAPES_MAX ||
+      this.#inlineCharacters > INLINE_SHAPES_CHARACTERS_MAX
+    ) {
+      this.#inlineShapes.clear();
+      this.#inlineCharacters = name.length;
+    }
     const made = shapeText({ event, keys });
     this.#inlineShapes.set(name, made);
     return made;

@@ -5,6 +5,8 @@ import { LIFT_NAMES } from './types.ts';
 /** Key lists remembered per table; records of further shapes bring their key list along. */
 export const SHAPES_MAX = 8192;
 const NODES_MAX = 65_536;
+/** Longer names, which only come unchecked, are not remembered: a table has to stay small whatever is in it. */
+const REMEMBERED_CHARACTERS_MAX = 256;
 
 /**
  * One key list, as a node of a tree: the path from the root spells the keys in order.
@@ -20,6 +22,8 @@ export class Shape {
   readonly event: string;
   /** Number the shape was published under; 0: not yet. */
   id = 0;
+  /** Whether the table has it for good. */
+  isKept = false;
   /** A lifted field (LIFT_…) instead of a step in the tree; 0: none. */
   readonly lift: number;
   /** The step taken last from here: nearly always the next one too. Starts as what is no key of anybody. */
@@ -112,6 +116,7 @@ export class ShapeTable {
 
   constructor(checks: 'strict' | 'none') {
     this.#checks = checks;
+    this.base.isKept = true;
     for (const [name, code] of LIFT_BY_NAME) {
       this.#lifts.set(name, new Shape(undefined, name, '', code));
     }
@@ -124,7 +129,8 @@ export class ShapeTable {
     if (root === undefined) {
       check(event);
       root = new Shape(undefined, '', event);
-      if (this.#claimNode()) this.#roots.set(event, root);
+      root.isKept = this.#claimNode(event);
+      if (root.isKept) this.#roots.set(event, root);
     }
     this.#lastEvent = event;
     this.#lastRoot = root;
@@ -139,8 +145,10 @@ export class ShapeTable {
   step(shape: Shape, key: string): Shape {
     const known = shape.next?.get(key);
     const next = known ?? this.#lifts.get(key) ?? this.#grow(shape, key);
-    shape.lastKey = key;
-    shape.lastShape = next;
+    if (key.length <= REMEMBERED_CHARACTERS_MAX) {
+      shape.lastKey = key;
+      shape.lastShape = next;
+    }
     return next;
   }
 
@@ -157,7 +165,8 @@ export class ShapeTable {
   #grow(shape: Shape, key: string): Shape {
     const next = new Shape(shape, key, shape.event);
     if (this.#checks === 'strict') this.#check(next, shape);
-    if (this.#claimNode()) {
+    next.isKept = shape.isKept && this.#claimNode(key);
+    if (next.isKept) {
       shape.next ??= new Map();
       shape.next.set(key, next);
     }
@@ -179,8 +188,8 @@ export class ShapeTable {
     this.#grown = next;
   }
 
-  #claimNode(): boolean {
-    if (this.#nodes >= NODES_MAX) return false;
+  #claimNode(text: string): boolean {
+    if (this.#nodes >= NODES_MAX || text.length > REMEMBERED_CHARACTERS_MAX) return false;
     this.#nodes += 1;
     return true;
   }
