@@ -347,7 +347,9 @@ export class FrameEncoder {
 
   /** Super properties have to be spelled as the record's own names: looked at once for a shape and an epoch. */
   #compare(shape: Shape, supers: SuperProperties): void {
-    if (this.#strict) compareSpellings(shape.spellings, supers.spellings);
+    if (this.#strict && supers.spellings.size > 0) {
+      compareSpellings(shape.spellings, supers.spellings);
+    }
     shape.comparedWith = supers;
   }
 

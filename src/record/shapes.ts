@@ -64,7 +64,7 @@ export class Shape {
 export type Spellings = ReadonlyMap<string, string>;
 
 /** How names are spelled. */
-export function spellingsOf(names: readonly string[]): Map<string, string> {
+export function spellingsOf(names: readonly string[]): Spellings {
   return new Map(names.map((name) => [name.toLowerCase(), name]));
 }
 
@@ -109,9 +109,12 @@ export class ShapeTable {
   readonly #lifts = new Map<string, Shape>();
   #lastEvent = '';
   #lastRoot: Shape | undefined;
-  /** The key list made last under strict checking, and how its names are spelled: who goes on from there has one name to compare, not all. */
+  /** The key list made last under strict checking: who goes on from there has one name to compare, not all. */
   #grown: Shape | undefined;
-  #grownSpellings: Map<string, string> = new Map();
+  /** The list it branched off from, how that one's names are spelled, and how those since. */
+  #branched: Shape | undefined;
+  #branchedSpellings: Spellings = new Map();
+  readonly #grownSpellings = new Map<string, string>();
   #nodes = 0;
 
   constructor(checks: 'strict' | 'none') {
@@ -180,12 +183,18 @@ export class ShapeTable {
     if (RESERVED.has(lower)) throw reservedName(key);
     // A lifted field has its own way: whoever comes here spells it in capitals.
     if (LIFT_BY_NAME.has(lower)) throw clash(lower, key);
-    if (this.#grown !== before) this.#grownSpellings = spellingsOf(before.keys());
-    this.#grown = before;
-    const seen = this.#grownSpellings.get(lower);
+    if (this.#grown !== before) this.#branchOff(before);
+    const seen = this.#branchedSpellings.get(lower) ?? this.#grownSpellings.get(lower);
     if (seen !== undefined) throw clash(seen, key);
     this.#grownSpellings.set(lower, key);
     this.#grown = next;
+  }
+
+  #branchOff(shape: Shape): void {
+    if (this.#branched !== shape) this.#branchedSpellings = spellingsOf(shape.keys());
+    this.#branched = shape;
+    this.#grown = shape;
+    this.#grownSpellings.clear();
   }
 
   #claimNode(text: string): boolean {
