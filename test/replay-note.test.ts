@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SpoolFileSystem } from '../src/spool/file-system.ts';
 import { repairSpool } from '../src/spool/repair.ts';
-import { ReplayNote } from '../src/spool/replay-note.ts';
+import { ReplayNote, readReplayNote } from '../src/spool/replay-note.ts';
 import { verifySpool } from '../src/spool/verify.ts';
 import { MemoryDisk } from './memory-disk.ts';
 
@@ -142,6 +142,26 @@ test('a process that ends now and then gives no record up', () => {
     folder.replay();
   }
   assert.deepEqual(folder.givenUp, []);
+});
+
+// Method: a receiver that is away while the record is tried alone, and processes that end in between, as they may.
+test('a record that is tried alone again and again, and survived, is not given up', () => {
+  const { fileSystem } = new MemoryDisk();
+  fileSystem.makeDirectory(DIRECTORY, 0o700);
+  const start = { directory: DIRECTORY, fileSystem, left: 9, inHand: 5, nowMs: HOUR_MS };
+  const record = { lane: 0, number: 7 };
+  let alone = 0;
+  for (let life = 0; life < 8; life += 1) {
+    const note = ReplayNote.open(start);
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      assert.equal(note.takeKiller(record), false, `life ${life}, attempt ${attempt}`);
+      note.enter(record);
+      note.leave();
+      if (note.isAlone) alone += 1;
+    }
+  }
+  assert.ok(alone >= 20, `${alone} attempts alone`);
+  assert.equal(readReplayNote(DIRECTORY, fileSystem)?.deaths, 0);
 });
 
 test('when every record kills it isn’t the records: after three the folder is left alone for an hour', () => {
