@@ -7,6 +7,8 @@ export const SHAPES_MAX = 8192;
 const NODES_MAX = 65_536;
 /** Longer names, which only come unchecked, are not remembered: a table has to stay small whatever is in it. */
 const REMEMBERED_CHARACTERS_MAX = 256;
+/** Longer lists neither: a few of them, which hardly come again, would leave no room for any other. */
+const REMEMBERED_NAMES_MAX = 1024;
 
 /**
  * One key list, as a node of a tree: the path from the root spells the keys in order.
@@ -132,7 +134,7 @@ export class ShapeTable {
     if (root === undefined) {
       check(event);
       root = new Shape(undefined, '', event);
-      root.isKept = this.#claimNode(event);
+      root.isKept = isMemorable(root) && this.#claimNode();
       if (root.isKept) this.#roots.set(event, root);
     }
     this.#lastEvent = event;
@@ -148,7 +150,7 @@ export class ShapeTable {
   step(shape: Shape, key: string): Shape {
     const known = shape.next?.get(key);
     const next = known ?? this.#lifts.get(key) ?? this.#grow(shape, key);
-    if (key.length <= REMEMBERED_CHARACTERS_MAX) {
+    if (isMemorable(next)) {
       shape.lastKey = key;
       shape.lastShape = next;
     }
@@ -168,7 +170,7 @@ export class ShapeTable {
   #grow(shape: Shape, key: string): Shape {
     const next = new Shape(shape, key, shape.event);
     if (this.#checks === 'strict') this.#check(next, shape);
-    next.isKept = shape.isKept && this.#claimNode(key);
+    next.isKept = shape.isKept && isMemorable(next) && this.#claimNode();
     if (next.isKept) {
       shape.next ??= new Map();
       shape.next.set(key, next);
@@ -197,11 +199,16 @@ export class ShapeTable {
     this.#grownSpellings.clear();
   }
 
-  #claimNode(text: string): boolean {
-    if (this.#nodes >= NODES_MAX || text.length > REMEMBERED_CHARACTERS_MAX) return false;
+  #claimNode(): boolean {
+    if (this.#nodes >= NODES_MAX) return false;
     this.#nodes += 1;
     return true;
   }
+}
+
+function isMemorable({ key, event, parent, size }: Shape): boolean {
+  const name = parent === undefined ? event : key;
+  return name.length <= REMEMBERED_CHARACTERS_MAX && size <= REMEMBERED_NAMES_MAX;
 }
 
 function clash(one: string, other: string): MillraceError {
