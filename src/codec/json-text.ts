@@ -1,5 +1,7 @@
 import type { TimeText } from './time-text.ts';
 
+const ENCODER = new TextEncoder();
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const LONG_COPY_BYTES = 64;
@@ -312,5 +314,5 @@ function needsEscape(): Uint8Array {
 
 /** UTF-8 of a text, for runs made once. */
 export function utf8(text: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(text, 'utf8'));
+  return ENCODER.encode(text);
 }

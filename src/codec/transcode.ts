@@ -123,7 +123,8 @@ const QUOTE = 0x22;
 const DASH = 0x2d;
 /** Bytes of a uuid before which its text has a dash. */
 const DASH_BEFORE: readonly number[] = [4, 6, 8, 10];
-const NO_TAIL: Tail = { epoch: -1, text: new Uint8Array(0), hasZoneOffset: false };
+const NO_TEXT = new Uint8Array(0);
+const NO_TAIL: Tail = { epoch: -1, text: NO_TEXT, hasZoneOffset: false };
 
 /** Turns the frames of one region into JSON text: the reference, and what the machine leaves to it. One a worker thread and region. */
 export class Transcoder {
@@ -138,6 +139,7 @@ export class Transcoder {
   readonly #presets: readonly Entry[];
   /** Super properties of an epoch, then presets. */
   #supers: readonly Entry[];
+  #supersText: Uint8Array;
   #supersEpoch = 0;
   /** Where the text of each lifted field starts in the source; 0: there is none. */
   readonly #liftAt: Int32Array = new Int32Array(LIFT_CODES);
@@ -155,6 +157,7 @@ export class Transcoder {
       entryOf('#lib_version', JSON.stringify(options.presets.libVersion)),
     ];
     this.#supers = this.#presets;
+    this.#supersText = textOf(this.#supers);
   }
 
   /** Appends the record of the frame at `frameAt` (a region offset) to `out`, without a separator. */
@@ -358,7 +361,7 @@ export class Transcoder {
     const entries = this.#supers.filter(({ key }) => !isTaken(key.toLowerCase()));
     return {
       epoch,
-      text: Uint8Array.from(Buffer.concat(entries.map(({ text }) => text))),
+      text: entries.length === this.#supers.length ? this.#supersText : textOf(entries),
       hasZoneOffset: isTaken(ZONE_OFFSET) || entries.some(({ key }) => key === ZONE_OFFSET),
     };
   }
@@ -368,6 +371,7 @@ export class Transcoder {
     const supers = epoch === 0 ? [] : this.#entriesOf(readSuper(this.#region, epoch));
     const keys = new Set(supers.map(({ key }) => key.toLowerCase()));
     this.#supers = [...supers, ...this.#presets.filter(({ key }) => !keys.has(key))];
+    this.#supersText = textOf(this.#supers);
     this.#supersEpoch = epoch;
   }
 
@@ -389,15 +393,26 @@ export class Transcoder {
 
 function shapeText({ event, keys }: Definition): ShapeText {
   const eventRun = event === '' ? '' : `,"#event_name":${JSON.stringify(event)}`;
-  const runs = keys.map((key) => utf8(`,${JSON.stringify(key)}:`));
-  const eventText = utf8(eventRun);
+  const texts = [eventRun, ...keys.map((key) => `,${JSON.stringify(key)}:`)];
+  // Parts of one memory: one for each would be work for the garbage collector, where every record brings a shape.
+  const bytes = utf8(texts.join(''));
+  let at = 0;
+  const [eventText = NO_TEXT, ...runs] = texts.map((text) => {
+    const from = at;
+    at += Buffer.byteLength(text);
+    return bytes.subarray(from, at);
+  });
   return {
     event: eventText,
     keys: new Set(keys.map((key) => key.toLowerCase())),
     runs,
-    runBytes: runs.reduce((sum, run) => sum + run.length, eventText.length),
+    runBytes: bytes.length,
     tail: NO_TAIL,
   };
+}
+
+function textOf(entries: readonly Entry[]): Uint8Array {
+  return Uint8Array.from(Buffer.concat(entries.map(({ text }) => text)));
 }
 
 /** @param value its JSON text */

@@ -30,6 +30,25 @@ export interface MovedFate {
   readonly sentBytes: number;
 }
 
+/** Frames that are read one by one before many are tried again, at the most. */
+const SINGLES_MAX = 31;
+
+/** When to try to read many frames at once: each try in vain copies them all, so the more are in vain, the fewer are made. */
+class SpanReads {
+  #pause = 0;
+  #left = 0;
+
+  get isDue(): boolean {
+    this.#left -= 1;
+    return this.#left < 0;
+  }
+
+  note(hasTaken: boolean): void {
+    this.#pause = hasTaken ? 0 : Math.min(SINGLES_MAX, 2 * this.#pause + 1);
+    this.#left = this.#pause;
+  }
+}
+
 /**
  * Records of one lane on their way into one attempt: their text, and where each frame ended.
  * Filled step by step; the lane's frames stay where they are until the records are settled.
@@ -145,11 +164,16 @@ export class PendingBatch implements RecordTable {
   ): 'full' | 'bytes' | 'broken' | undefined {
     const { bytesMax } = this.#limits;
     const text = this.text;
+    // Those that are read one at a time are not read ahead either.
+    const reads = recordsMax > 1 ? new SpanReads() : undefined;
     while (this.position !== tail) {
       if (this.count === recordsMax) return 'full';
       if (text.at > bytesMax) return 'bytes';
-      // Those that are read one at a time are not read ahead either.
-      if (recordsMax > 1 && this.#takeSpan(lane, transcoder, tail)) continue;
+      if (reads?.isDue === true) {
+        const hasTaken = this.#takeSpan(lane, transcoder, tail);
+        reads.note(hasTaken);
+        if (hasTaken) continue;
+      }
       const frameAt = lane.frameAt(this.position, tail);
       lane.assertFrame(frameAt, this.endSeq);
       const start = text.at;
