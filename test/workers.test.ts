@@ -33,11 +33,11 @@ async function deathsOf(ta: Analytics): Promise<Map<string, number>> {
   return new Map(values.map(({ labels, value }) => [String(labels.reason), value]));
 }
 
-// Goal: a thread that ends at any moment costs no record. Method: terminate() at random moments while records flow, then count
-// at the receiver.
 /** The fault suite terminates two hundred. */
 const TERMINATIONS = 20;
 
+// Goal: a thread that ends at any moment costs no record. Method: terminate() at random moments while records flow, then count
+// at the receiver.
 test('threads terminated again and again lose nothing, and each is replaced', async (context) => {
   const seed = Date.now() % 100_000;
   context.diagnostic(`seed ${seed}`);
@@ -164,7 +164,7 @@ test('threads that run out of memory cost no record, and are counted for what th
   assert.ok(errors.every(({ code }) => code === 'MILLRACE_WORKER'));
 });
 
-/** The fault suite opens thousands. */
+/** The fault suite opens a hundred, with --full a thousand. */
 const CLIENTS = 12;
 
 test('many clients in one process, opened and closed in turn, leave nothing behind', async () => {

@@ -7,7 +7,7 @@ export const SHAPES_MAX = 8192;
 const NODES_MAX = 65_536;
 /** Longer names, which only come unchecked, are not remembered: a table has to stay small whatever is in it. */
 const REMEMBERED_CHARACTERS_MAX = 256;
-/** Longer lists neither: a few of them, which hardly come again, would leave no room for any other. */
+/** What is behind so many names of a list neither: a few such lists, which hardly come again, would leave no room for any other. */
 const REMEMBERED_NAMES_MAX = 1024;
 
 /**
@@ -113,8 +113,7 @@ export class ShapeTable {
   #lastRoot: Shape | undefined;
   /** The key list made last under strict checking: who goes on from there has one name to compare, not all. */
   #grown: Shape | undefined;
-  /** The list it branched off from, how that one's names are spelled, and how those since. */
-  #branched: Shape | undefined;
+  /** How the names of the list it branched off from are spelled, and those since. */
   #branchedSpellings: Spellings = new Map();
   readonly #grownSpellings = new Map<string, string>();
   #nodes = 0;
@@ -193,8 +192,7 @@ export class ShapeTable {
   }
 
   #branchOff(shape: Shape): void {
-    if (this.#branched !== shape) this.#branchedSpellings = spellingsOf(shape.keys());
-    this.#branched = shape;
+    this.#branchedSpellings = shape.spellings;
     this.#grown = shape;
     this.#grownSpellings.clear();
   }
